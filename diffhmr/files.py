@@ -1,0 +1,92 @@
+"""Reading and writing files without losing anything: atomic writes, checksums, checks with a remedy in the message."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from diffhmr.errors import UserError
+
+
+@contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path`` that replaces it when the block succeeds and vanishes when it fails.
+
+    The temporary name keeps the suffix, because writers such as ``cv2.imwrite`` choose the format by it.
+
+    Raises:
+        UserError: the folder does not exist or cannot be written.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(f"cannot write {path}: {reason}; choose a folder you can write to") from error
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        # mkstemp creates private files; give the result the mode an ordinary write would have given it.
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def ensure_folder(path: str | Path) -> Path:
+    """Create ``path`` as a folder if needed and check that files can be written in it.
+
+    Raises:
+        UserError: it is a file, or it cannot be created or written.
+    """
+    path = Path(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(f"cannot write to the folder {path}: {reason}; choose another one") from error
+    return path
+
+
+def require_file(path: str | Path, what: str, remedy: str) -> Path:
+    """Return ``path`` if it is a file that is not empty.
+
+    Raises:
+        UserError: "<what> not found: <path>; <remedy>", or the same for an empty file or a folder.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise UserError(f"{what} not found: {path}; {remedy}")
+    if not path.is_file():
+        raise UserError(f"{what} is not a file: {path}; {remedy}")
+    if path.stat().st_size == 0:
+        raise UserError(f"{what} is empty: {path}; {remedy}")
+    return path
+
+
+def sha256_file(path: str | Path) -> str:
+    """SHA-256 of a file's content as 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def write_json(path: str | Path, content: Any) -> None:
+    """Write ``content`` as indented JSON, atomically. NaN and infinity are refused: they are not JSON."""
+    text = json.dumps(content, indent=2, allow_nan=False)
+    with atomic_path(path) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")

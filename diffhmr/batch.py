@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -133,7 +133,7 @@ def _check_shapes(owner: object, expected: dict[str, tuple[int, ...]]) -> None:
 
 
 def _move(value: _Value, device: torch.device | str) -> _Value:
-    changes = {}
+    changes: dict[str, Any] = {}
     for field in fields(value):
         content = getattr(value, field.name)
         if isinstance(content, (Tensor, SmplParams)):

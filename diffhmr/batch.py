@@ -22,7 +22,7 @@ class Targets:
         camera: ``[B, 3]`` (s, tx, ty) on the crop.
         joints3d: ``[B, 49, 4]`` metres, relative to no particular root, and confidence.
         joints2d: ``[B, 49, 3]`` crop coordinates in [-1, 1] (outside when truncated) and confidence.
-        visible: ``[B, 49]`` bool, the joint can be seen in the crop (not hidden by the person, an object or the border).
+        visible: ``[B, 49]`` bool, the joint is seen in the crop: not hidden by the person, an object or the border.
         has_params: ``[B]`` bool, ``params`` are valid.
         has_camera: ``[B]`` bool, ``camera`` is valid.
         occluded: ``[B]`` bool, an object hides at least one joint of COCO-17 that would otherwise be seen.

@@ -1,0 +1,180 @@
+"""The settings of an experiment as typed sections, one per component.
+
+A section is plain data: the function that builds the component (``build_model``, ``build_dataset``, ``build_optimizer``)
+is the only reader, and leaves get plain arguments. ``load_config`` in ``diffhmr/config_file.py`` reads them from YAML.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+StatePart = Literal["pose", "shape", "camera"]
+
+
+class Section(BaseModel):
+    """Base of all sections: unknown keys are errors, values keep their type, nothing changes after construction."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class BodyConfig(Section):
+    """Which SMPL-format body is used."""
+
+    path: Path = Field(default=Path("data/body/free_body.npz"), strict=False)
+
+
+class EncoderConfig(Section):
+    """g(.): what turns the input into the pooled feature z."""
+
+    kind: Literal["image", "keypoints"] = "image"
+    # image: a torchvision ResNet. The paper's comparison tables say ResNet-50.
+    backbone: Literal["resnet18", "resnet34", "resnet50"] = "resnet18"
+    weights: Literal["none", "imagenet"] = "none"  # not stated in the paper; SPIN starts from ImageNet
+    norm: Literal["batch", "frozen"] = "batch"  # frozen: BatchNorm uses its running statistics and does not learn
+    # keypoints: a transformer over 17 COCO points
+    width: int = Field(default=256, gt=0)
+    layers: int = Field(default=4, gt=0)
+    heads: int = Field(default=4, gt=0)
+
+
+class RegressorConfig(Section):
+    """SPIN's iterative regressor."""
+
+    iterations: int = Field(default=3, gt=0)
+    width: int = Field(default=1024, gt=0)
+    dropout: float = Field(default=0.5, ge=0, lt=1)
+
+
+class DenoiserConfig(Section):
+    """f_omega: the network inside the reverse process."""
+
+    kind: Literal["unet", "mlp"] = "mlp"  # the paper's figure shows a U-Net
+    dim: int = Field(default=64, gt=0)  # unet: channels of the first level; not stated in the paper
+    mults: tuple[int, ...] = Field(default=(1, 2, 4, 8), strict=False)  # unet; not stated in the paper
+    width: int = Field(default=1024, gt=0)  # mlp
+    blocks: int = Field(default=3, gt=0)  # mlp
+    condition_dropout: float = Field(default=0.0, ge=0, lt=1)  # share of items trained without z
+    condition_on_estimate: bool = True  # the regressor's estimate joins z as a condition; not in the paper
+
+
+class DiffusionConfig(Section):
+    """The forward process and what the network predicts."""
+
+    steps: int = Field(default=1000, gt=0)  # T; not stated in the paper
+    schedule: Literal["cosine", "linear"] = "cosine"  # not stated in the paper
+    target: Literal["noise", "x0", "v"] = "v"  # not stated in the paper
+    loss_weight: Literal["uniform", "min_snr", "snr"] = "uniform"  # not stated in the paper
+    draws_per_item: int = Field(default=1, gt=0)  # (t, noise) pairs per item and step: z is computed once for all
+
+
+class ModelConfig(Section):
+    """Which network is built."""
+
+    kind: Literal["diffhmr", "spin"] = "diffhmr"
+    # [pose]: betas and camera come from the regressor, as in the paper's figure.
+    state: tuple[StatePart, ...] = Field(default=("pose", "shape", "camera"), strict=False)
+    encoder: EncoderConfig = EncoderConfig()
+    regressor: RegressorConfig = RegressorConfig()
+    denoiser: DenoiserConfig = DenoiserConfig()
+    diffusion: DiffusionConfig = DiffusionConfig()
+
+    @model_validator(mode="after")
+    def _known_state(self) -> ModelConfig:
+        if self.state not in (("pose",), ("pose", "shape", "camera")):
+            raise ValueError("state must be [pose] or [pose, shape, camera]")
+        return self
+
+
+class LossConfig(Section):
+    """Weights of the loss terms; 0 switches a term off. The names are those of the terms in TensorBoard."""
+
+    diffusion: float = Field(default=1.0, ge=0)
+    # On the regressor, with SPIN's relative weights (5 L3D + 5 L2D + 1 pose + 0.001 shape + 1 scale).
+    regressor_pose: float = Field(default=1.0, ge=0)
+    regressor_shape: float = Field(default=0.001, ge=0)
+    regressor_joints3d: float = Field(default=5.0, ge=0)
+    regressor_joints2d: float = Field(default=5.0, ge=0)
+    regressor_scale: float = Field(default=1.0, ge=0)
+    # On the denoiser's estimate of the clean state, weighted by alpha_bar(t); not stated in the paper.
+    x0_joints3d: float = Field(default=0.0, ge=0)
+    x0_joints2d: float = Field(default=0.0, ge=0)
+
+
+class SamplerConfig(Section):
+    """How noise becomes a hypothesis."""
+
+    name: Literal["ddpm", "ddim", "dpm_solver_pp_2m"] = "dpm_solver_pp_2m"
+    steps: int = Field(default=8, gt=0)
+    eta: float = Field(default=0.0, ge=0, le=1)  # ddim only: 0 deterministic, 1 as random as ddpm
+
+
+class KeypointNoiseConfig(Section):
+    """What a 2D detector does to the 17 points of a person; lengths are shares of the box's side."""
+
+    jitter: float = Field(default=0.01, ge=0)  # standard deviation of a point in the median person
+    outlier: float = Field(default=0.01, ge=0, le=1)  # share of points that lie somewhere else
+    drop_point: float = Field(default=0.08, ge=0, le=1)  # share of single points lost
+    drop_limb: float = Field(default=0.12, ge=0, le=1)  # share of people who lose a whole arm, leg or the face
+    drop_hidden: float = Field(default=0.5, ge=0, le=1)  # share of hidden points that the detector does not report
+    swap: float = Field(default=0.02, ge=0, le=1)  # share of people whose left and right limbs are exchanged
+
+
+class DataConfig(Section):
+    """The stream of people."""
+
+    kind: Literal["synthetic"] = "synthetic"
+    seed: int = Field(default=0, ge=0)
+    images: bool = True  # False: no rendering, keypoints only
+    image_size: int = Field(default=128, ge=32)
+    keypoint_noise: KeypointNoiseConfig = KeypointNoiseConfig()
+    occluder: float = Field(default=0.4, ge=0, le=1)  # share of people with an object in front of them
+    truncation: float = Field(default=0.2, ge=0, le=1)  # share of people cut by the border of the crop
+    archive: Path | None = Field(default=None, strict=False)  # folder of AMASS-layout .npz; None: procedural poses
+    backgrounds: Path | None = Field(default=None, strict=False)  # folder of pictures; None: procedural
+    train_items: int = Field(default=2**31, gt=0)
+    val_items: int = Field(default=500, gt=0)
+    test_items: int = Field(default=2000, gt=0)
+
+
+class TrainConfig(Section):
+    """The loop."""
+
+    steps: int = Field(default=1000, gt=0)
+    batch_size: int = Field(default=64, gt=0)  # over all processes
+    lr: float = Field(default=1e-4, gt=0)
+    weight_decay: float = Field(default=1e-4, ge=0)
+    warmup_steps: int = Field(default=100, ge=0)
+    decay: Literal["cosine", "constant"] = "cosine"
+    grad_clip: float = Field(default=1.0, gt=0)
+    ema_decay: float = Field(default=0.999, ge=0, lt=1)
+    amp: Literal["bf16", "off"] = "bf16"  # around the encoder only; diffusion stays in fp32
+    workers: int = Field(default=1, ge=0)
+    log_every: int = Field(default=20, gt=0)
+    picture_every: int = Field(default=1000, gt=0)
+    checkpoint_every: int = Field(default=1000, gt=0)
+    validate_every: int = Field(default=2000, gt=0)
+    statistics_items: int = Field(default=8192, gt=1)  # people whose parameters give the codec's mean and std
+
+
+class ExperimentConfig(Section):
+    """Everything that defines a training run; stored inside its checkpoints."""
+
+    name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9_.-]+$")
+    seed: int = Field(default=0, ge=0)
+    output: Path = Field(default=Path("runs"), strict=False)  # the run goes to output/name
+    init: Path | None = Field(default=None, strict=False)  # checkpoint whose weights are the start
+    body: BodyConfig = BodyConfig()
+    model: ModelConfig = ModelConfig()
+    loss: LossConfig = LossConfig()
+    data: DataConfig = DataConfig()
+    sampler: SamplerConfig = SamplerConfig()
+    train: TrainConfig = TrainConfig()
+
+    @model_validator(mode="after")
+    def _images_for_image_encoder(self) -> ExperimentConfig:
+        if self.model.encoder.kind == "image" and not self.data.images:
+            raise ValueError("model.encoder.kind is image but data.images is off: switch data.images on")
+        return self

@@ -1,7 +1,7 @@
 """The settings of an experiment as typed sections, one per component.
 
-A section is plain data: the function that builds the component (``build_model``, ``build_dataset``, ``build_optimizer``)
-is the only reader, and leaves get plain arguments. ``load_config`` in ``diffhmr/config_file.py`` reads them from YAML.
+A section is plain data: only the function that builds the component (``build_model``, ``build_dataset``) reads it,
+and leaves get plain arguments. ``load_config`` in ``diffhmr/config_file.py`` reads the sections from YAML.
 """
 
 from __future__ import annotations

@@ -1,0 +1,49 @@
+# `make demo` and `make test` do everything on a machine that has only Python >= 3.10 and git.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RUNTIME := $(VENV)/.runtime-installed
+DEV := $(VENV)/.dev-installed
+# The environments of the shell and of other checkouts must not leak into the checks.
+export PYTHONPATH :=
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help setup demo test test-all lint clean
+
+help:
+	@echo "make setup     install into $(VENV)"
+	@echo "make demo      run the demo on the sample photo and print where the results are"
+	@echo "make test      run the default tests (no GPU, licensed file or network)"
+	@echo "make test-all  run every test that this machine can run"
+	@echo "make lint      ruff and mypy"
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+		{ echo "error: Python 3.10 or newer is needed; call make PYTHON=/path/to/python3"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+
+$(RUNTIME): requirements.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet -r requirements.txt
+	@touch $@
+
+$(DEV): pyproject.toml $(RUNTIME)
+	$(BIN)/python -m pip install --quiet -e ".[dev]"
+	@touch $@
+
+setup: $(RUNTIME)
+
+demo: $(RUNTIME)
+	$(BIN)/python demo.py --image data/samples --num-samples 25 --mesh glb --out out/demo
+
+test: $(DEV)
+	$(BIN)/python -m pytest -q --cov=diffhmr --cov-report=term:skip-covered --cov-fail-under=85
+
+test-all: $(DEV)
+	$(BIN)/python -m pytest -q -m ""
+
+lint: $(DEV)
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) out

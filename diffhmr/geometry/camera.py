@@ -1,7 +1,7 @@
 """Cameras: the weak-perspective crop camera (s, tx, ty), pinhole cameras, and the way from one to the other.
 
 Frames are OpenCV's: x right, y down, z forward. Pixel coordinates have their origin at the CENTRE of the top-left
-pixel, so an image of width W spans [-0.5, W - 0.5]. The coordinates of a box or crop run over [-1, 1] from edge to edge.
+pixel, so an image of width W spans [-0.5, W - 0.5]. Coordinates of a box or crop run over [-1, 1] from edge to edge.
 
 The crop camera is that of SPIN (Kolotouros et al., ICCV 2019): a pinhole with the very long focal length of 5000 px on
 a 224 px crop, in which (s, tx, ty) stand for the translation (tx, ty, 2 f / (224 s)).

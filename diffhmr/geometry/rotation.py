@@ -74,7 +74,7 @@ def geodesic_distance(first: Tensor, second: Tensor) -> Tensor:
 
 
 def random_rotations(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    """Uniformly distributed rotations ``[*shape, 3, 3]`` on the generator's device (normalised Gaussian quaternions)."""
+    """Uniformly distributed rotations ``[*shape, 3, 3]`` on the generator's device (normalised Gaussian 4-vectors)."""
     quaternion = torch.randn((*shape, 4), generator=generator, device=generator.device)
     matrix: Tensor = roma.unitquat_to_rotmat(torch.nn.functional.normalize(quaternion, dim=-1))
     return matrix
@@ -105,7 +105,7 @@ def rotation_between(source: Tensor, target: Tensor) -> Tensor:
 
 
 def look_rotation(direction: Tensor) -> Tensor:
-    """Rotation ``[..., 3, 3]`` of a camera turned, without roll, so that its axis (0, 0, 1) points along ``direction``."""
+    """Smallest rotation ``[..., 3, 3]`` that points the camera axis (0, 0, 1) along ``direction [..., 3]``."""
     forward = torch.zeros_like(direction)
     forward[..., 2] = 1
     return rotation_between(forward, direction)
@@ -131,7 +131,7 @@ def _normalise_or(vector: Tensor, fallback: Tensor, threshold: Tensor | float) -
 
 
 def _any_perpendicular(unit: Tensor) -> Tensor:
-    """A unit vector perpendicular to ``unit [..., 3]``: the cross product with the coordinate axis it is farthest from."""
+    """A unit vector perpendicular to ``unit [..., 3]``: its cross product with the coordinate axis farthest from it."""
     farthest = unit.detach().abs().argmin(dim=-1)
     axis = torch.nn.functional.one_hot(farthest, 3).to(unit.dtype)
     cross = torch.linalg.cross(unit, axis, dim=-1)

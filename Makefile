@@ -33,7 +33,8 @@ $(DEV): pyproject.toml $(RUNTIME)
 setup: $(RUNTIME)
 
 demo: $(RUNTIME)
-	$(BIN)/python demo.py --image data/samples --num-samples 25 --mesh glb --out out/demo
+	$(BIN)/python demo.py --image data/samples/photographer.jpg --boxes data/samples/photographer.json \
+		--num-samples 25 --mesh glb --out out/demo
 
 test: $(DEV)
 	$(BIN)/python -m pytest -q --cov=diffhmr --cov-report=term:skip-covered --cov-fail-under=85

@@ -118,8 +118,8 @@ def test_crop_to_full_agrees_with_the_crop(person: torch.Tensor, centre: tuple[f
     crop = normalised_to_box(project_crop(person, camera), box_centre, side)
 
     # Exact bound: in the virtual camera, at the angle a from the optical axis, a point with tangent (r, t) along and
-    # across the radius reprojects to F (r / cos a, t) / (cos a (1 - r tan a)) from the box centre; the rest is the depth
-    # z of the point in either camera. Every component of the offset is right to this factor.
+    # across the radius reprojects to F (r / cos a, t) / (cos a (1 - r tan a)) from the box centre; the rest is the
+    # depth z of the point in either camera. Every component of the offset is right to this factor.
     offset = crop - box_centre
     tan = (box_centre - intrinsic[:2, 2]).norm() / focal
     cosine = 1 / (1 + tan.square()).sqrt()

@@ -162,7 +162,7 @@ class TrainConfig(Section):
 class ExperimentConfig(Section):
     """Everything that defines a training run; stored inside its checkpoints."""
 
-    name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9_.-]+$")
+    name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
     seed: int = Field(default=0, ge=0)
     output: Path = Field(default=Path("runs"), strict=False)  # the run goes to output/name
     init: Path | None = Field(default=None, strict=False)  # checkpoint whose weights are the start

@@ -13,8 +13,10 @@ PACKAGE = ROOT / "diffhmr"
 
 # A module imports only from layers above its own. Entries are module names or, with a trailing dot, packages.
 READING_ORDER = [
-    ["diffhmr.errors", "diffhmr.files"],
-    ["diffhmr.config", "diffhmr.config_file"],
+    ["diffhmr.errors"],
+    ["diffhmr.files"],
+    ["diffhmr.config"],
+    ["diffhmr.config_file"],
     ["diffhmr.geometry.", "diffhmr.diffusion."],
     ["diffhmr.body."],
     ["diffhmr.batch"],

@@ -1,0 +1,1 @@
+"""The steps of :mod:`scripts.build_free_body` that need no source model: rig, mesh, regressors and surface."""

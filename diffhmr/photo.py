@@ -1,0 +1,135 @@
+"""Reading photographs and cutting people out of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from diffhmr.errors import UserError
+from diffhmr.files import require_file
+from diffhmr.geometry.camera import crop_matrix
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+
+_REMEDY = f"give a picture ({' '.join(IMAGE_SUFFIXES)}) or a folder of pictures"
+
+
+@dataclass(frozen=True)
+class Photo:
+    """One picture.
+
+    Attributes:
+        path: the file it was read from.
+        rgb: ``[H, W, 3]`` uint8, upright (the EXIF orientation is applied).
+    """
+
+    path: Path
+    rgb: NDArray[np.uint8]
+
+    @property
+    def width(self) -> int:
+        """Pixels from left to right."""
+        return int(self.rgb.shape[1])
+
+    @property
+    def height(self) -> int:
+        """Pixels from top to bottom."""
+        return int(self.rgb.shape[0])
+
+
+def list_images(path: str | Path) -> list[Path]:
+    """``path`` itself, or the pictures in the folder ``path`` sorted by name.
+
+    Raises:
+        UserError: there is no such file or folder, or the folder holds no picture.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        return [require_file(path, "image", _REMEDY)]
+    found = sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file())
+    if not found:
+        raise UserError(f"no picture in the folder {path}: {_REMEDY}")
+    return found
+
+
+def read_photo(path: str | Path) -> Photo:
+    """Read a picture of any bit depth, grey or colour; transparent parts are laid over middle grey.
+
+    Raises:
+        UserError: the file is missing, empty, cut off or no picture.
+    """
+    path = require_file(path, "image", _REMEDY)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot read the image {path}: {error.strerror or error}") from error
+    jpeg = data[:2] == b"\xff\xd8"
+    if jpeg and not _jpeg_is_complete(data):
+        raise UserError(f"image is cut off: {path}; copy or download it again")
+    bgr = _decode(data, cv2.IMREAD_COLOR)
+    if bgr is None:
+        raise UserError(f"image cannot be read: {path}; it is damaged or of an unknown format, {_REMEDY}")
+    raw = None if jpeg else _decode(data, cv2.IMREAD_UNCHANGED)
+    if raw is not None and raw.ndim == 3 and raw.shape[2] == 4 and raw.shape[:2] == bgr.shape[:2]:
+        opacity = raw[..., 3:].astype(np.float32) / np.iinfo(raw.dtype).max
+        bgr = (bgr * opacity + 128 * (1 - opacity)).round().astype(np.uint8)
+    return Photo(path, np.ascontiguousarray(bgr[..., ::-1]))
+
+
+def crop_square(photo: Photo, centre: tuple[float, float], side: float, size: int) -> NDArray[np.uint8]:
+    """The square box of ``side`` pixels about ``centre`` (pixels) as a crop ``[size, size, 3]`` uint8 RGB.
+
+    One affine warp with sub-pixel position. When the box shrinks, the picture is low-passed first with a Gaussian of
+    about half an output pixel, so that fine texture does not alias. What lies outside the picture gets the mean colour
+    of the picture.
+    """
+    ratio = side / size
+    sigma = 0.5 * float(np.sqrt(max(ratio**2 - 1, 0)))
+    reach = side / 2 + 3 * sigma + 2
+    left, right = (int(np.clip(centre[0] + sign * reach, 0, photo.width)) for sign in (-1, 1))
+    top, bottom = (int(np.clip(centre[1] + sign * reach, 0, photo.height)) for sign in (-1, 1))
+    mean = photo.rgb[:: max(photo.height // 64, 1), :: max(photo.width // 64, 1)].reshape(-1, 3).mean(axis=0)
+    if right <= left or bottom <= top:
+        return np.broadcast_to(mean.round().astype(np.uint8), (size, size, 3)).copy()
+    source: NDArray[Any] = photo.rgb[top:bottom, left:right]
+    if sigma > 0:
+        source = cv2.GaussianBlur(source, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)
+    centre64, side64 = torch.tensor(centre, dtype=torch.float64), torch.tensor(side, dtype=torch.float64)
+    matrix = crop_matrix(centre64, side64, size).numpy()
+    matrix[:, 2] += matrix[:, :2] @ (left, top)
+    colour = [float(value) for value in mean]
+    crop = cv2.warpAffine(
+        source, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=colour
+    )
+    return np.asarray(crop, dtype=np.uint8)
+
+
+def _decode(data: bytes, flags: int) -> NDArray[Any] | None:
+    try:
+        image = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), flags)
+    except cv2.error:
+        return None
+    return None if image is None or image.size == 0 else image
+
+
+def _jpeg_is_complete(data: bytes) -> bool:
+    """Whether the main picture of a JPEG file has its end marker: decoders fill the rest of a torn file with grey.
+
+    Walks over the header segments, because an embedded thumbnail has an end marker of its own.
+    """
+    position = 2
+    while position + 4 <= len(data) and data[position] == 0xFF:
+        marker = data[position + 1]
+        if marker == 0xDA:  # start of scan: entropy-coded data, in which no 0xFF is followed by 0xD9
+            return data.find(b"\xff\xd9", position) >= 0
+        if marker == 0xFF:  # fill byte
+            position += 1
+            continue
+        position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
+    return False

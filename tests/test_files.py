@@ -1,0 +1,108 @@
+"""Atomic writes, checks with a remedy, checksums."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import stat
+from pathlib import Path
+
+import pytest
+
+from diffhmr.errors import UserError
+from diffhmr.files import atomic_path, ensure_folder, require_file, sha256_file, write_json
+
+
+def test_atomic_path_replaces_on_success(tmp_path: Path) -> None:
+    target = tmp_path / "new" / "a.json"
+    with atomic_path(target) as temporary:
+        assert temporary.parent == target.parent
+        assert temporary.suffix == ".json"
+        temporary.write_text("1")
+        assert not target.exists()
+    assert target.read_text() == "1"
+    with atomic_path(target) as temporary:
+        temporary.write_text("2")
+        assert target.read_text() == "1"
+    assert target.read_text() == "2"
+    assert list(target.parent.iterdir()) == [target]
+
+
+def test_atomic_path_keeps_the_old_file_on_failure(tmp_path: Path) -> None:
+    target = tmp_path / "a.txt"
+    target.write_text("old")
+
+    def fail() -> None:
+        with atomic_path(target) as temporary:
+            temporary.write_text("half")
+            raise RuntimeError("stopped")
+
+    with pytest.raises(RuntimeError, match="stopped"):
+        fail()
+    assert target.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_atomic_path_gives_ordinary_permissions(tmp_path: Path) -> None:
+    ordinary = tmp_path / "ordinary"
+    ordinary.write_text("")
+    with atomic_path(tmp_path / "atomic") as temporary:
+        temporary.write_text("")
+    assert stat.S_IMODE((tmp_path / "atomic").stat().st_mode) == stat.S_IMODE(ordinary.stat().st_mode)
+
+
+def test_folders_that_cannot_be_written(tmp_path: Path) -> None:
+    blocker = tmp_path / "file"
+    blocker.write_text("")
+    with pytest.raises(UserError, match="cannot write") as caught, atomic_path(blocker / "a.txt"):
+        pass
+    assert "\n" not in str(caught.value)
+    for folder in (blocker, blocker / "below"):
+        with pytest.raises(UserError, match="cannot write to the folder"):
+            ensure_folder(folder)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may write anywhere")
+def test_read_only_folder(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    try:
+        with pytest.raises(UserError, match="Permission denied"):
+            ensure_folder(tmp_path)
+    finally:
+        tmp_path.chmod(0o700)
+
+
+def test_ensure_folder_creates_and_leaves_nothing(tmp_path: Path) -> None:
+    folder = ensure_folder(str(tmp_path / "a" / "b"))
+    assert folder.is_dir()
+    assert list(folder.iterdir()) == []
+    assert ensure_folder(folder) == folder
+
+
+def test_require_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.bin"
+    with pytest.raises(UserError, match=re.escape(f"thing not found: {path}; get it")):
+        require_file(path, "thing", "get it")
+    with pytest.raises(UserError, match="thing is not a file"):
+        require_file(tmp_path, "thing", "get it")
+    path.write_bytes(b"")
+    with pytest.raises(UserError, match="thing is empty"):
+        require_file(path, "thing", "get it")
+    path.write_bytes(b"x")
+    assert require_file(str(path), "thing", "get it") == path
+
+
+def test_sha256_of_more_than_one_block(tmp_path: Path) -> None:
+    content = bytes(range(256)) * 5000
+    (tmp_path / "a").write_bytes(content)
+    assert sha256_file(tmp_path / "a") == hashlib.sha256(content).hexdigest()
+
+
+def test_write_json_refuses_what_is_not_json(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"b": [1, 2.5, None]})
+    assert json.loads((tmp_path / "a.json").read_text()) == {"b": [1, 2.5, None]}
+    with pytest.raises(ValueError, match="Out of range float"):
+        write_json(tmp_path / "a.json", {"b": float("nan")})
+    assert json.loads((tmp_path / "a.json").read_text()) == {"b": [1, 2.5, None]}

@@ -242,7 +242,7 @@ def _reduce(data: BodyData, joint_set: JointSet) -> _JointMoments:
         """``[..., K * 3 * P]`` from per-vertex vectors ``(V, 3, ...)``."""
         summed = np.tensordot(shares, directions.astype(np.float64), axes=(2, 0))  # [K, P, 3, ...]
         arranged = np.moveaxis(summed.swapaxes(1, 2), (0, 1, 2), (-3, -2, -1))
-        return torch.from_numpy(arranged.reshape(*arranged.shape[:-3], -1)))
+        return torch.from_numpy(arranged.reshape(*arranged.shape[:-3], -1))
 
     return _JointMoments(
         template=moments(data.v_template),

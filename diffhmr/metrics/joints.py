@@ -1,0 +1,46 @@
+"""Errors of joints and vertices per item: metres in, millimetres out. Nothing is averaged over items here."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from diffhmr.geometry.align import root_align, similarity_align
+
+MM_PER_M = 1000.0
+
+
+def point_errors_mm(pred: Tensor, target: Tensor) -> Tensor:
+    """Euclidean distances ``[..., N]`` between ``pred`` and ``target`` ``[..., N, 3]``, as they stand."""
+    return MM_PER_M * torch.linalg.vector_norm(pred - target, dim=-1)
+
+
+def mpjpe_mm(pred: Tensor, target: Tensor, pred_root: Tensor, target_root: Tensor) -> Tensor:
+    """Mean per-joint position error ``[...]`` of ``[..., J, 3]``, each side relative to its own root ``[..., 3]``."""
+    return point_errors_mm(root_align(pred, pred_root), root_align(target, target_root)).mean(-1)
+
+
+def pve_mm(pred: Tensor, target: Tensor, pred_root: Tensor, target_root: Tensor) -> Tensor:
+    """Per-vertex error ``[...]`` of ``[..., V, 3]`` relative to a root *joint* ``[..., 3]``, not the vertices' mean."""
+    return mpjpe_mm(pred, target, pred_root, target_root)
+
+
+def pa_mpjpe_mm(pred: Tensor, target: Tensor) -> Tensor:
+    """Joint error ``[...]`` of ``[..., J, 3]`` after the best similarity transform of each item: scale is included."""
+    return point_errors_mm(similarity_align(pred, target), target).mean(-1)
+
+
+def weighted_errors(pred: Tensor, target: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Weighted sum of point distances and sum of weights per item, to be pooled over items.
+
+    Args:
+        pred: ``[..., K, D]`` in any unit, such as image points.
+        target: ``[..., K, D]``.
+        weight: ``[..., K]``, for example 1 where a point is visible.
+
+    Returns:
+        ``(sum [...], weight [...])``, in the unit of the points.
+    """
+    distance = torch.linalg.vector_norm(pred - target, dim=-1)
+    weight = weight.to(distance).expand_as(distance)
+    return (distance * weight).sum(-1), weight.sum(-1)

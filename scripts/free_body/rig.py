@@ -37,9 +37,17 @@ _CARRIER = {
     "finger3-1": "hand", "finger4-1": "hand", "finger5-1": "hand",
 }  # fmt: skip
 
+# How far from a joint the vertices may lie that its regressor uses (metres): wide in the trunk, where skin and bone
+# move apart, narrow in the limbs, where the same rows must also follow a posed surface.
+_REGRESSOR_RADIUS = {
+    "pelvis": 0.30, "spine1": 0.30, "spine2": 0.30, "spine3": 0.30, "collar": 0.25, "neck": 0.20, "head": 0.16,
+    "hip": 0.22, "knee": 0.16, "ankle": 0.12, "foot": 0.10, "shoulder": 0.16, "elbow": 0.10, "wrist": 0.08,
+    "hand": 0.07,
+}  # fmt: skip
+
 # How far the shoulder girdle rises when the arms go from the A-pose to the horizontal (degrees).
-_CLAVICLE_LIFT = 10.0
-_SHOULDER_LIFT = 18.0
+_CLAVICLE_LIFT = 7.0
+_SHOULDER_LIFT = 12.0
 # Directions of the left thigh and shank at rest: slightly apart, shank slightly back, as SMPL's.
 _LEFT_THIGH = (0.07, -1.0, 0.0)
 _LEFT_SHANK = (-0.03, -1.0, -0.08)
@@ -69,6 +77,11 @@ def joint_bones(rig: SourceRig) -> list[list[int]]:
 def joint_positions(heads: Array, rig: SourceRig) -> Array:
     """SMPL's joints [..., 24, 3] from the bone heads [..., N, 3]."""
     return np.stack([heads[..., bones, :].mean(-2) for bones in joint_bones(rig)], axis=-2)
+
+
+def regressor_radii() -> list[float]:
+    """For each of SMPL's 24 joints the radius in metres from which its regressor may take vertices."""
+    return [_REGRESSOR_RADIUS[joint.split("_")[-1]] for joint in SMPL_JOINTS]
 
 
 def bone_joints(rig: SourceRig) -> NDArray[np.int64]:
@@ -102,7 +115,7 @@ def keep_strongest(weights: Array, count: int) -> tuple[NDArray[np.uint8], NDArr
 
 
 def rotation_between(a: Array, b: Array) -> Array:
-    """The smallest rotation [..., 3, 3] that turns direction ``a`` [..., 3] into ``b`` (not for opposite directions)."""
+    """The smallest rotation [..., 3, 3] that turns direction ``a`` [..., 3] into ``b``; they must not be opposite."""
     a, b = np.broadcast_arrays(_unit(a), _unit(b))
     cross = np.cross(a, b)
     x, y, z = np.moveaxis(cross, -1, 0)
@@ -113,7 +126,7 @@ def rotation_between(a: Array, b: Array) -> Array:
 
 
 def align_frames(direction: Array, side: Array, to_direction: Array, to_side: Array) -> Array:
-    """The rotation [..., 3, 3] that turns ``direction`` into ``to_direction`` and ``side`` as near to ``to_side`` as it can."""
+    """The rotation [..., 3, 3] that turns ``direction`` into ``to_direction`` and ``side`` towards ``to_side``."""
     return _frame(to_direction, to_side) @ np.swapaxes(_frame(direction, side), -1, -2)
 
 
@@ -165,17 +178,17 @@ def _arm_rotations(rotations: Array, heads: Array, rig: SourceRig, side: str, si
         if name.endswith(f".{side}") and name.startswith(("wrist", "metacarpal", "finger")):
             rotations[:, bone] = hand_turn
     for finger in (2, 3, 4, 5):
-        _straighten_finger(rotations, heads, rig, [rig.index(f"finger{finger}-{k}.{side}") for k in (1, 2, 3)])
+        _straighten_finger(rotations, heads, [rig.index(f"finger{finger}-{k}.{side}") for k in (1, 2, 3)])
 
 
-def _straighten_finger(rotations: Array, heads: Array, rig: SourceRig, bones: list[int]) -> None:
-    """Turn the three bones of a finger so that it points where its first bone points, nearly in the horizontal plane."""
+def _straighten_finger(rotations: Array, heads: Array, bones: list[int]) -> None:
+    """Turn the three bones of a finger to point where its first bone points, nearly in the horizontal plane."""
     hand_turn = rotations[:, bones[0]].copy()
     first = np.einsum("sij,sj->si", hand_turn, heads[:, bones[1]] - heads[:, bones[0]])
     flat = _unit(first * (1.0, 0.0, 1.0))
     for k, droop in ((0, -0.08), (1, -0.16)):
         direction = np.einsum("sij,sj->si", hand_turn, heads[:, bones[k + 1]] - heads[:, bones[k]])
-        rotations[:, bones[k]] = rotation_between(direction, flat + (0.0, droop, 0.0)) @ hand_turn
+        rotations[:, bones[k]] = rotation_between(direction, flat + np.array([0.0, droop, 0.0])) @ hand_turn
     rotations[:, bones[2]] = rotations[:, bones[1]]
 
 

@@ -37,7 +37,9 @@ def find_landmarks(vertices: Array, weights: Array, rig: SourceRig) -> dict[str,
     points["head_top"] = int(crown[y[crown].argmax()])
     for side, name, sign in (("L", "left", 1.0), ("R", "right", -1.0)):
         eye = np.flatnonzero(_moved_by(weights, rig, f"eye.{side}"))
-        points[f"{name}_eye"] = int(eye[z[eye].argmax()])
+        centre = vertices[eye].mean(0)
+        front = eye[z[eye] > centre[2]]
+        points[f"{name}_eye"] = int(front[np.linalg.norm((vertices[front] - centre)[:, :2], axis=1).argmin()])
         ear = np.flatnonzero(head & (np.abs(y - eye_height) < 0.06))
         points[f"{name}_ear"] = int(ear[(sign * x[ear]).argmax()])
         for toe, label in ((1, "big"), (5, "small")):
@@ -51,7 +53,9 @@ def find_landmarks(vertices: Array, weights: Array, rig: SourceRig) -> dict[str,
     return points
 
 
-def label_regions(vertices: Array, joint_weights: Array, eye_vertices: NDArray[np.bool_], landmarks: dict[str, int]) -> Array:
+def label_regions(
+    vertices: Array, joint_weights: Array, eye_vertices: NDArray[np.bool_], landmarks: dict[str, int]
+) -> NDArray[np.uint8]:
     """Index into :data:`REGIONS` for every vertex (V), by the joint that moves it most (weights (V, 24)).
 
     The hair line runs on a slanted plane from the forehead to the nape; the ears stay skin.
@@ -69,7 +73,8 @@ def label_regions(vertices: Array, joint_weights: Array, eye_vertices: NDArray[n
     slope = (front[1] - back[1]) / (front[0] - back[0])
     above = y > back[1] + slope * (z - back[0])
     width = 0.5 * abs(vertices[landmarks["left_ear"], 0] - vertices[landmarks["right_ear"], 0])
-    on_ear = (np.abs(x) > width - 0.022) & (np.abs(y - ear[1]) < 0.045) & (np.abs(z - ear[2]) < 0.045)
+    # The ear's outermost point is on its upper rim, so its middle lies lower.
+    on_ear = (np.abs(x) > width - 0.028) & (np.hypot((y - ear[1] + 0.012) / 0.04, (z - ear[2]) / 0.032) < 1.0)
     region[head & above & ~on_ear] = REGIONS.index("hair_scalp")
     region[eye_vertices] = REGIONS.index("eye")
     return region.astype(np.uint8)
@@ -94,7 +99,8 @@ def h36m_regressor(joint_rows: Array, landmarks: dict[str, int], hip_surface: tu
         row[landmarks[name]] = 1.0
         return row
 
-    hips = [0.75 * joint(f"{side}_hip") + 0.25 * outer for side, outer in zip(("left", "right"), hip_surface, strict=True)]
+    sides = zip(("left", "right"), hip_surface, strict=True)
+    hips = [0.75 * joint(f"{side}_hip") + 0.25 * outer for side, outer in sides]
     pelvis = 0.5 * (hips[0] + hips[1])
     neck = joint("neck")
     ears = 0.5 * (point("left_ear") + point("right_ear"))
@@ -110,15 +116,14 @@ def h36m_regressor(joint_rows: Array, landmarks: dict[str, int], hip_surface: tu
 def extra_regressor(joint_rows: Array, h36m_rows: Array, landmarks: dict[str, int]) -> Array:
     """SPIN's nine extra joints as rows over the vertices (9, V).
 
-    Order: right hip and left hip (LSP), neck (LSP, half-way up the neck), head top (LSP), pelvis (MPII), thorax (MPII, the
-    neck's base), spine, jaw and head (Human3.6M).
+    Order: right hip and left hip (LSP), neck (LSP, half-way up the neck), head top (LSP), pelvis (MPII), thorax (MPII,
+    the neck's base), spine, jaw and head (Human3.6M).
     """
     head_top = np.zeros(joint_rows.shape[1])
     head_top[landmarks["head_top"]] = 1.0
     neck, head = joint_rows[SMPL_JOINTS.index("neck")], joint_rows[SMPL_JOINTS.index("head")]
     return np.stack(
-        [h36m_rows[4], h36m_rows[1], 0.5 * (neck + head), head_top, h36m_rows[0], neck]
-        + [h36m_rows[7], h36m_rows[9], h36m_rows[10]]
+        [h36m_rows[4], h36m_rows[1], 0.5 * (neck + head), head_top, h36m_rows[0], neck, *h36m_rows[[7, 9, 10]]]
     )
 
 

@@ -23,8 +23,10 @@ SUBPIXELS = 256
 _GUARD = float(2**22)
 _EMPTY = torch.iinfo(torch.int64).max
 _DEPTH_LEVELS = float(2**31 - 1)
-_FACE_BUDGET = 2**15  # faces set up at once: more would not fit the cache
-_PIXEL_BUDGET = 2**22  # pixels tested at once: bounds the memory
+# Faces set up and pixels tested at once on a CPU: what its cache holds. An accelerator gets larger pieces.
+_FACE_BUDGET = 2**15
+_PIXEL_BUDGET = 2**16
+_ACCELERATOR_FACTOR = 64
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ def rasterize(
     if vertices.dim() != 3 or vertices.shape[-1] != 3 or faces.dim() != 2 or faces.shape[-1] != 3:
         raise ValueError(f"expected vertices [B, V, 3] and faces [F, 3], got {vertices.shape} and {faces.shape}")
     batch = vertices.shape[0]
-    step = max(1, _FACE_BUDGET // max(1, faces.shape[0]))
+    step = max(1, _FACE_BUDGET * _factor(vertices) // max(1, faces.shape[0]))
     columns = faces.long().unbind(1)
     parts = []
     for start in range(0, batch, step):
@@ -177,10 +179,11 @@ def _depth_test(triangles: _Triangles, batch: int, height: int, width: int) -> T
     first = first + slope * left.double()
     ends = count.cumsum(0)
     total = int(ends[-1]) if ends.numel() else 0
+    budget = _PIXEL_BUDGET * _factor(buffer)
     begin, done = 0, 0
     while done < total:
         # At least one row at a time, as many as the budget allows.
-        end = int(torch.searchsorted(ends, done + _PIXEL_BUDGET, right=True)) if total > _PIXEL_BUDGET else len(ends)
+        end = int(torch.searchsorted(ends, done + budget, right=True)) if total > budget else len(ends)
         end = max(end, begin + 1)
         covered = int(ends[end - 1]) - done
         rows = slice(begin, end)
@@ -262,6 +265,10 @@ def _sort_by_y(
         corners[i] = (torch.where(swap, xj, xi), torch.minimum(yi, yj))
         corners[j] = (torch.where(swap, xi, xj), torch.maximum(yi, yj))
     return corners[0], corners[1], corners[2]
+
+
+def _factor(tensor: Tensor) -> int:
+    return 1 if tensor.device.type == "cpu" else _ACCELERATOR_FACTOR
 
 
 def _three(values: Iterable[Tensor]) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,0 +1,248 @@
+"""From people in photos to bodies in the camera of the full image."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from diffhmr.batch import Prediction
+from diffhmr.body.joints import COCO17, SMPL24
+from diffhmr.body.model import BodyModel
+from diffhmr.body.params import SmplParams
+from diffhmr.checkpoint import REPOSITORY, LoadedModel
+from diffhmr.config import SamplerConfig
+from diffhmr.errors import UserError
+from diffhmr.geometry.camera import crop_to_full, intrinsics, project
+from diffhmr.people_input import PersonInput, make_batch
+from diffhmr.result import FORMAT, VERSION, PersonResult
+
+log = logging.getLogger(__name__)
+
+KEYPOINT_CHECKPOINT = REPOSITORY / "data/checkpoints/diffhmr_keypoints.safetensors"
+IMAGE_CHECKPOINT = REPOSITORY / "data/checkpoints/diffhmr_synthetic.safetensors"
+
+
+@dataclass(frozen=True)
+class PredictOptions:
+    """How people are predicted.
+
+    Attributes:
+        num_samples: hypotheses per person, the single answer included.
+        steps: of the sampler; None for those of the checkpoint's settings.
+        seed: of the random samples.
+        focal_px: focal length of the photos in pixels; None for :func:`default_focal`.
+        max_batch: people given to the model at once.
+    """
+
+    num_samples: int = 25
+    steps: int | None = None
+    seed: int = 0
+    focal_px: float | None = None
+    max_batch: int = 16
+
+    def __post_init__(self) -> None:
+        checks = {
+            "--num-samples": (self.num_samples, self.num_samples >= 1, "at least 1"),
+            "--steps": (self.steps, self.steps is None or self.steps >= 1, "at least 1"),
+            "--seed": (self.seed, self.seed >= 0, "0 or more"),
+            "--focal-px": (
+                self.focal_px,
+                self.focal_px is None or (math.isfinite(self.focal_px) and self.focal_px > 0),
+                "a positive number of pixels",
+            ),
+            "max_batch": (self.max_batch, self.max_batch >= 1, "at least 1"),
+        }
+        for name, (value, fine, range_) in checks.items():
+            if not fine:
+                raise UserError(f"{name} is {value}: it has to be {range_}")
+
+
+def choose_checkpoint(people: Sequence[PersonInput]) -> Path:
+    """The shipped keypoint model if everybody has keypoints, else the shipped image model."""
+    return KEYPOINT_CHECKPOINT if all(person.keypoints is not None for person in people) else IMAGE_CHECKPOINT
+
+
+def default_focal(width: int, height: int) -> float:
+    """Focal length in pixels for a photo of unknown camera: the diagonal, which is a field of view of 53 degrees.
+
+    A wrong focal length scales the distance of the bodies and leaves their place in the image as it is.
+    """
+    return math.hypot(width, height)
+
+
+def predict(
+    loaded: LoadedModel, people: Sequence[PersonInput], options: PredictOptions, checkpoint: str | Path
+) -> list[PersonResult]:
+    """Hypotheses for ``people``, in their order; who else is predicted at the same time changes nothing.
+
+    Args:
+        loaded: an image or a keypoint model.
+        people: from any number of photos.
+        options: number of hypotheses, sampler, seed, camera.
+        checkpoint: the file of ``loaded``, for the record.
+
+    Raises:
+        UserError: the model needs keypoints and somebody has none, or its output is not finite.
+    """
+    settings = loaded.config.sampler
+    sampler = settings if options.steps is None else settings.model_copy(update={"steps": options.steps})
+    images = loaded.config.model.encoder.kind == "image"
+    device = next(loaded.model.parameters()).device
+    source = _Source(loaded, sampler, options, str(checkpoint))
+    results = []
+    for start in range(0, len(people), options.max_batch):
+        chunk = people[start : start + options.max_batch]
+        batch = make_batch(chunk, loaded.config.data.image_size, images).to(device)
+        model: Any = loaded.model
+        with torch.no_grad():
+            prediction = model.sample(batch, options.num_samples, sampler, options.seed)
+            results += [_place(person, prediction, row, source) for row, person in enumerate(chunk)]
+    return results
+
+
+def to_full_camera(
+    params: SmplParams, camera: Tensor, person: PersonInput, intrinsic: Tensor, body: BodyModel
+) -> SmplParams:
+    """Parameters ``[S]`` of the crop camera's frame, with ``camera [S, 3]``, as parameters in the full image's frame.
+
+    The body turns by R about the camera but SMPL's global_orient turns it about its own pelvis p, so the translation
+    makes up for the difference: R (v + p) + t = (R v + p) + (t + R p - p) for a vertex p + v.
+    """
+    centre = torch.tensor(person.centre).to(camera).expand(*camera.shape[:-1], 2)
+    side = torch.tensor(person.side).to(camera).expand(camera.shape[:-1])
+    rotation, transl = crop_to_full(camera, centre, side, intrinsic)
+    pelvis = body.joints(params, SMPL24)[..., 0, :]
+    offset = (rotation @ pelvis.unsqueeze(-1)).squeeze(-1) - pelvis
+    return SmplParams(rotation @ params.global_orient, params.body_pose, params.betas, transl + offset)
+
+
+def spread_mm(points: Tensor, root: Tensor, deterministic: bool) -> Tensor:
+    """Mean distance ``[N]`` in mm of ``points [S, N, 3]`` (metres) from their mean over the random samples.
+
+    Points are taken relative to ``root [S, 3]``, so the uncertain distance of the body from the camera does not count.
+    Hypothesis 0, the single answer, is no sample and is left out. With fewer than two samples, or with a model that has
+    one answer only, it is 0.
+    """
+    samples = (points - root.unsqueeze(-2))[1:]
+    if deterministic or len(samples) < 2:
+        return points.new_zeros(points.shape[1])
+    return 1000 * torch.linalg.vector_norm(samples - samples.mean(0), dim=-1).mean(0)
+
+
+def reprojection(pixels: Tensor, keypoints: Tensor, longer_side: float) -> dict[str, Any]:
+    """Distances in the image between predicted joints and the labelled keypoints.
+
+    Args:
+        pixels: ``[S, 17, 2]`` projected COCO joints.
+        keypoints: ``[17, 4]`` pixels x, y, confidence and 1 if labelled.
+        longer_side: of the person's box, in pixels.
+
+    Returns:
+        ``answer``: mean distance of hypothesis 0; ``samples``: mean over the random samples (E2D) and the best of them
+        (chosen with these keypoints); each in pixels and as a share of the box's longer side. ``points``: how many.
+    """
+    labelled = keypoints[:, 3] > 0
+    distance = torch.linalg.vector_norm(pixels - keypoints[:, :2], dim=-1)[:, labelled].mean(-1)
+
+    def entry(value: Tensor) -> dict[str, float]:
+        return {"pixels": round(float(value), 3), "share_of_box": round(float(value) / longer_side, 5)}
+
+    samples = distance[1:]
+    return {
+        "points": int(labelled.sum()),
+        "box_longer_side_px": round(longer_side, 2),
+        "answer": entry(distance[0]),
+        "samples": {"mean": entry(samples.mean()), "best": entry(samples.min())} if len(samples) else None,
+    }
+
+
+@dataclass(frozen=True)
+class _Source:
+    """What all results of one run have in common."""
+
+    loaded: LoadedModel
+    sampler: SamplerConfig
+    options: PredictOptions
+    checkpoint: str
+
+    def metadata(self, deterministic: bool) -> dict[str, Any]:
+        loaded, body = self.loaded, self.loaded.body
+        return {
+            "format": FORMAT,
+            "version": VERSION,
+            "body": {"name": body.name, "file": str(body.path), "sha256": body.sha256},
+            "checkpoint": {
+                "path": self.checkpoint,
+                "sha256": loaded.sha256,
+                "step": loaded.step,
+                "config": loaded.config.name,
+                "model": loaded.config.model.kind,
+                "input": loaded.config.model.encoder.kind,
+            },
+            "sampling": {
+                "hypotheses": self.options.num_samples,
+                "single_answer": 0,
+                "deterministic": deterministic,
+                "seed": self.options.seed,
+                "sampler": self.sampler.name,
+                "steps": self.sampler.steps,
+                "eta": self.sampler.eta,
+            },
+        }
+
+
+def _place(person: PersonInput, prediction: Prediction, row: int, source: _Source) -> PersonResult:
+    """Row ``row`` of a prediction as a result in the camera of the full image."""
+    photo, body, options = person.photo, source.loaded.body, source.options
+    name = f"{photo.path.name}, person {person.index}"
+    local = prediction.params.map(lambda value: value[row])
+    camera = prediction.camera[row]
+    values = (local.global_orient, local.body_pose, local.betas, camera)
+    if not all(bool(value.isfinite().all()) for value in values):
+        raise UserError(f"{name}: the model's output is not finite; use another checkpoint")
+    focal = options.focal_px or default_focal(photo.width, photo.height)
+    intrinsic = intrinsics(focal, photo.width, photo.height).to(camera)
+    params = to_full_camera(local, camera, person, intrinsic, body)
+    smpl, coco = body.joints(params, SMPL24), body.joints(params, COCO17)
+    keypoints = None
+    if person.keypoints is not None:
+        labelled = torch.from_numpy(person.keypoints.labelled).float().unsqueeze(-1)
+        keypoints = torch.cat([torch.from_numpy(person.keypoints.points).float(), labelled], dim=-1)
+    pixels = project(coco, intrinsic).cpu()
+    metadata = source.metadata(prediction.deterministic) | {
+        "image": {"path": str(photo.path), "width": photo.width, "height": photo.height},
+        "person": {"index": person.index, "item_seed": person.item_seed},
+        "camera": {
+            "focal_px": round(focal, 3),
+            "focal_source": "default: diagonal of the image" if options.focal_px is None else "given",
+            "K": intrinsic.double().tolist(),
+        },
+        "box": {
+            "x0_y0_x1_y1": [round(value, 3) for value in person.box],
+            "source": person.box_source,
+            "crop_centre": [round(value, 3) for value in person.centre],
+            "crop_side": round(person.side, 3),
+        },
+        "reprojection": None if keypoints is None else reprojection(pixels, keypoints, person.longer_side),
+    }
+    vertices, root = body(params).vertices, smpl[:, 0]
+    return PersonResult(
+        params=params.to("cpu"),
+        intrinsic=intrinsic.cpu(),
+        image_size=(photo.width, photo.height),
+        box=person.box,
+        crop=(*person.centre, person.side),
+        joints_smpl24=smpl.cpu(),
+        joints_coco17=coco.cpu(),
+        keypoints=keypoints,
+        joint_spread_mm=spread_mm(smpl, root, prediction.deterministic).cpu(),
+        vertex_spread_mm=spread_mm(vertices, root, prediction.deterministic).cpu(),
+        metadata=metadata,
+    )

@@ -1,0 +1,115 @@
+"""Shaded bodies, alone or laid over a photo."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from diffhmr.geometry.camera import project
+from diffhmr.render.raster import rasterize
+
+_SUPERSAMPLE = 2
+_TO_LIGHT = (-0.35, -0.55, -0.75)
+"""Direction towards the light in the camera frame: over the left shoulder of whoever looks at the picture."""
+
+
+def vertex_normals(vertices: Tensor, faces: Tensor) -> Tensor:
+    """Outward unit normals ``[B, V, 3]`` of ``vertices [B, V, 3]``: means over the faces, weighted by area."""
+    corners = vertices[:, faces]
+    normal = torch.linalg.cross(corners[:, :, 1] - corners[:, :, 0], corners[:, :, 2] - corners[:, :, 0], dim=-1)
+    total = torch.zeros_like(vertices)
+    for corner in range(3):
+        total.index_add_(1, faces[:, corner], normal)
+    return normalize(total, dim=-1)
+
+
+@torch.no_grad()
+def render_mesh(
+    vertices: Tensor,
+    faces: Tensor,
+    intrinsic: Tensor,
+    size: tuple[int, int],
+    colours: Tensor,
+    ambient: float = 0.35,
+) -> tuple[Tensor, Tensor]:
+    """Draw B meshes, one per picture, with smooth shading and anti-aliased edges.
+
+    Args:
+        vertices: ``[B, V, 3]`` metres in the camera frame.
+        faces: ``[F, 3]``, counter-clockwise seen from outside.
+        intrinsic: K ``[3, 3]`` or ``[B, 3, 3]``.
+        size: height and width in pixels.
+        colours: RGB in [0, 1], ``[3]`` or per vertex ``[B, V, 3]``.
+        ambient: brightness of what the lamp does not reach; 1 shows the bare colours.
+
+    Returns:
+        Colour ``[B, H, W, 3]``, already multiplied with the opacity, and opacity ``[B, H, W]``, both in [0, 1].
+    """
+    batch, (height, width) = vertices.shape[0], size
+    pixels = project(vertices, intrinsic)
+    # The centre of the top-left pixel is the origin, before and after the enlargement.
+    screen = (pixels + 0.5) * _SUPERSAMPLE - 0.5
+    rows, columns = height * _SUPERSAMPLE, width * _SUPERSAMPLE
+    fragments = rasterize(torch.cat([screen, vertices[..., 2:]], dim=-1), faces, rows, columns)
+    corners = faces[fragments.pixel_face]
+    image, bary = fragments.image.unsqueeze(-1), fragments.pixel_bary.unsqueeze(-1)
+    normal = (vertex_normals(vertices, faces)[image, corners] * bary).sum(-2)
+    colour = (colours.expand(batch, vertices.shape[1], 3)[image, corners] * bary).sum(-2)
+    to_light = normalize(vertices.new_tensor(_TO_LIGHT), dim=0)
+    light = ambient + (1 - ambient) * (normalize(normal, dim=-1) @ to_light).clamp_min(0)
+    shaded = fragments.scatter(torch.cat([colour * light.unsqueeze(-1), torch.ones_like(light.unsqueeze(-1))], -1), 0)
+    blocks = shaded.reshape(batch, height, _SUPERSAMPLE, width, _SUPERSAMPLE, 4).mean((2, 4))
+    return blocks[..., :3], blocks[..., 3]
+
+
+def overlay(
+    rgb: NDArray[np.uint8],
+    vertices: Tensor,
+    faces: Tensor,
+    intrinsic: Tensor,
+    colours: Tensor,
+    opacity: float = 0.85,
+) -> NDArray[np.uint8]:
+    """Lay P bodies over a photo; nearer ones hide farther ones, and all other pixels stay as they are.
+
+    Args:
+        rgb: ``[H, W, 3]`` uint8.
+        vertices: ``[P, V, 3]`` metres in the camera frame.
+        faces: ``[F, 3]``.
+        intrinsic: K ``[3, 3]`` of the photo.
+        colours: ``[P, 3]`` RGB in [0, 1].
+        opacity: of the bodies.
+    """
+    people, count = vertices.shape[:2]
+    result = rgb.copy()
+    pixels = project(vertices, intrinsic)
+    limits = torch.tensor([rgb.shape[1], rgb.shape[0]], dtype=pixels.dtype)
+    low = (pixels.amin((0, 1)).floor() - 1).clamp(min=0).minimum(limits).long().tolist()
+    high = (pixels.amax((0, 1)).ceil() + 2).clamp(min=0).minimum(limits).long().tolist()
+    if high[0] <= low[0] or high[1] <= low[1]:
+        return result
+    # Only the window that the bodies fill is drawn: large photos cost no more than small ones.
+    window = intrinsic.clone()
+    window[:2, 2] -= torch.tensor(low, dtype=window.dtype)
+    offsets = torch.arange(people).reshape(-1, 1, 1) * count
+    colour, alpha = render_mesh(
+        vertices.reshape(1, people * count, 3),
+        (faces.unsqueeze(0) + offsets).reshape(-1, 3),
+        window,
+        (high[1] - low[1], high[0] - low[0]),
+        colours.repeat_interleave(count, dim=0).unsqueeze(0),
+    )
+    place = (slice(low[1], high[1]), slice(low[0], high[0]))
+    result[place] = blend(result[place], colour[0], alpha[0], opacity)
+    return result
+
+
+def blend(rgb: NDArray[np.uint8], colour: Tensor, alpha: Tensor, opacity: float = 1.0) -> NDArray[np.uint8]:
+    """``rgb [H, W, 3]`` uint8 under a drawing with premultiplied ``colour [H, W, 3]`` and ``alpha [H, W]``."""
+    below = torch.from_numpy(rgb.copy()).float() / 255
+    mixed = opacity * colour + (1 - opacity * alpha.unsqueeze(-1)) * below
+    result: NDArray[np.uint8] = mixed.mul(255).round().clamp(0, 255).byte().numpy()
+    return result

@@ -35,6 +35,7 @@ NUM_BETAS = 10
 NUM_VERTICES = 7000
 NUM_HELD_OUT = 200
 NUM_REGRESSOR_SAMPLES = 250
+NUM_POSED_SAMPLES = 240
 _BATCH = 25
 # Faces inside the mouth and behind the eyes are never seen; simplification spends next to nothing on them.
 _CAVITY_IMPORTANCE = 1e-6
@@ -170,31 +171,36 @@ def simplify_source(source: SourceBody, typical: Array) -> tuple[SourceBody, NDA
     return source.reduced(kept), faces
 
 
+def _rounded(lengths: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Lengths in metres as they are stored; adding zero turns -0 into 0, which has other bytes."""
+    return np.round(lengths, _DECIMALS).astype(np.float32) + np.float32(0.0)
+
+
 def build(num_samples: int, seed: int) -> dict[str, NDArray[Any]]:
     """All arrays of the body file."""
     source = load_source()
     generator = np.random.default_rng(seed)
     coefficients = shape_coefficients(source, sample_adults(num_samples + NUM_HELD_OUT, generator))
     typical, _ = t_pose_bodies(source, coefficients[:_BATCH].mean(0, keepdims=True), "typical body")
-    source, faces = simplify_source(source, typical[0].astype(np.float64))
+    source, faces = simplify_source(source, _rounded(typical[0]).astype(np.float64))
     bodies, joints = t_pose_bodies(source, coefficients, "adults")
     train, held_out = slice(0, num_samples), slice(num_samples, None)
     space = regressors.fit_shape_space(bodies[train], NUM_BETAS)
     fitted = slice(0, min(NUM_REGRESSOR_SAMPLES, num_samples))
-    joint_rows = regressors.fit_joint_regressor(bodies[fitted], joints[fitted], rig.regressor_radii())
+    near = regressors.vertices_near(bodies[fitted].mean(0), joints[fitted].mean(0), rig.regressor_radii())
+    joint_rows = regressors.fit_joint_regressor(bodies[fitted], joints[fitted], near)
     _report(bodies[held_out], joints[held_out], space, joint_rows)
 
     joint_weights = rig.merge_weights(source.weights, rig.bone_joints(source.rig))
     landmarks = surface.find_landmarks(space.mean, source.weights, source.rig)
-    mean_joints = joint_rows @ space.mean
-    hips = [surface.outer_hip(space.mean, joint_weights, mean_joints, side) for side in ("left", "right")]
-    h36m_rows = surface.h36m_regressor(joint_rows, landmarks, (hips[0], hips[1]))
-    extra_rows = surface.extra_regressor(joint_rows, h36m_rows, landmarks)
     eyes = source.weights[:, [source.rig.index("eye.L"), source.rig.index("eye.R")]].sum(1) > 0.5
     weights_index, weights_value = rig.keep_strongest(joint_weights, 4)
+    posed_rows = _fit_posed_regressor(space, joint_rows, rig.dense_weights(weights_index, weights_value), generator)
+    h36m_rows = surface.h36m_regressor(posed_rows, landmarks)
+    extra_rows = surface.extra_regressor(posed_rows, h36m_rows, landmarks)
     content: dict[str, NDArray[Any]] = {
-        "v_template": np.round(space.mean, _DECIMALS).astype(np.float32),
-        "shapedirs": np.round(space.directions, _DECIMALS).astype(np.float32),
+        "v_template": _rounded(space.mean),
+        "shapedirs": _rounded(space.directions),
         "posedirs": np.zeros(0, dtype=np.float32),
         "f": faces.astype(np.int32),
         "weights_index": weights_index,
@@ -212,6 +218,28 @@ def build(num_samples: int, seed: int) -> dict[str, NDArray[Any]]:
     for key, rows in (("J_regressor", joint_rows), ("J_regressor_extra", extra_rows), ("J_regressor_h36m", h36m_rows)):
         content[f"{key}_row"], content[f"{key}_col"], content[f"{key}_value"] = regressors.to_coo(rows)
     return content
+
+
+def _fit_posed_regressor(
+    space: regressors.ShapeSpace, joint_rows: Array, weights: Array, generator: np.random.Generator
+) -> Array:
+    """Rows (24, V) that follow the joints on a posed surface too, where J_regressor is meant for the rest pose only.
+
+    ``weights`` (V, 24) are the body's skinning weights.
+    """
+    num_fitted, num_tested = NUM_POSED_SAMPLES, NUM_POSED_SAMPLES // 3
+    betas = generator.standard_normal((num_fitted + num_tested, space.directions.shape[-1]))
+    vertices = space.bodies(betas)
+    joints = np.einsum("jv,svk->sjk", joint_rows, vertices, optimize=True)
+    rotations = rig.random_pose(len(betas), generator)
+    posed_joints = rig.pose_bones(joints, rotations, rig.SMPL_PARENTS)
+    posed = rig.skin(vertices, joints, posed_joints, rotations, weights)
+    near = regressors.vertices_near(space.mean, joint_rows @ space.mean, rig.regressor_radii())
+    rows = regressors.fit_joint_regressor(posed[:num_fitted], posed_joints[:num_fitted], near)
+    for label, matrix in (("J_regressor", joint_rows), ("rows of the extra joints", rows)):
+        error = 1e3 * regressors.regression_error(matrix, posed[num_fitted:], posed_joints[num_fitted:])
+        print(f"joints from posed surfaces, {label}: mean {error.mean():.2f} mm, max {error.max():.1f} mm")
+    return rows
 
 
 def _report(bodies: NDArray[np.float32], joints: Array, space: regressors.ShapeSpace, joint_rows: Array) -> None:

@@ -23,6 +23,10 @@ class ShapeSpace:
     directions: Array
     explained: Array
 
+    def bodies(self, betas: Array) -> Array:
+        """Vertices [S, V, 3] of the bodies with betas [S, C]."""
+        return self.mean + np.einsum("sc,vkc->svk", betas, self.directions, optimize=True)
+
     def betas(self, bodies: NDArray[np.floating]) -> Array:
         """The betas [S, C] whose bodies are nearest to bodies [S, V, 3]; the directions are orthogonal."""
         flat = self.directions.reshape(-1, self.directions.shape[-1])
@@ -30,8 +34,7 @@ class ShapeSpace:
 
     def reconstruction_error(self, bodies: NDArray[np.floating]) -> Array:
         """Distance [S, V] in metres between bodies [S, V, 3] and their nearest ones in the shape space."""
-        rebuilt = self.mean + np.einsum("sc,vkc->svk", self.betas(bodies), self.directions, optimize=True)
-        return np.linalg.norm(rebuilt - bodies, axis=-1)
+        return np.linalg.norm(self.bodies(self.betas(bodies)) - bodies, axis=-1)
 
 
 def fit_shape_space(samples: NDArray[np.floating], num_components: int) -> ShapeSpace:
@@ -64,17 +67,21 @@ def _component_signs(mean: Array, directions: Array) -> Array:
     return np.where(decisive < 0, -1.0, 1.0)
 
 
-def fit_joint_regressor(vertices: NDArray[np.floating], joints: Array, radii: Sequence[float]) -> Array:
+def vertices_near(vertices: NDArray[np.floating], joints: Array, radii: Sequence[float]) -> list[NDArray[np.integer]]:
+    """For each joint (J, 3) the vertices of a body (V, 3) that lie within its radius."""
+    pairs = zip(joints, radii, strict=True)
+    return [np.flatnonzero(np.linalg.norm(vertices - centre, axis=1) < radius) for centre, radius in pairs]
+
+
+def fit_joint_regressor(vertices: NDArray[np.floating], joints: Array, near: Sequence[NDArray[np.integer]]) -> Array:
     """Non-negative weights (J, V), each row summing to 1, with ``weights @ vertices`` near ``joints`` for all samples.
 
     Args:
         vertices: [S, V, 3]. joints: [S, J, 3].
-        radii: for each joint how far, in the mean shape, the vertices that carry weight may lie from it (metres).
+        near: for each joint the vertices that may carry weight.
     """
-    mean_vertices, mean_joints = vertices.mean(0), joints.mean(0)
     regressor = np.zeros((joints.shape[1], vertices.shape[1]))
-    for joint, (centre, radius) in enumerate(zip(mean_joints, radii, strict=True)):
-        candidates = np.flatnonzero(np.linalg.norm(mean_vertices - centre, axis=1) < radius)
+    for joint, candidates in enumerate(near):
         regressor[joint, candidates] = convex_weights(vertices[:, candidates], joints[:, joint])
     return regressor
 

@@ -48,6 +48,13 @@ _REGRESSOR_RADIUS = {
 # How far the shoulder girdle rises when the arms go from the A-pose to the horizontal (degrees).
 _CLAVICLE_LIFT = 7.0
 _SHOULDER_LIFT = 12.0
+# Mean and standard deviation of the rotation vectors in random poses (radians), for the right side of the body.
+_POSE_SPREAD = {
+    "hip": ((-0.5, 0.0, 0.0), 0.45), "ankle": ((0.0, 0.0, 0.0), 0.25), "shoulder": ((0.0, 0.3, 0.6), 0.5),
+    "collar": ((0.0, 0.0, 0.1), 0.15), "wrist": ((0.0, 0.0, 0.0), 0.35), "neck": ((0.1, 0.0, 0.0), 0.25),
+    "head": ((0.0, 0.0, 0.0), 0.25), "spine1": ((0.15, 0.0, 0.0), 0.15), "spine2": ((0.1, 0.0, 0.0), 0.15),
+    "spine3": ((0.1, 0.0, 0.0), 0.12),
+}  # fmt: skip
 # Directions of the left thigh and shank at rest: slightly apart, shank slightly back, as SMPL's.
 _LEFT_THIGH = (0.07, -1.0, 0.0)
 _LEFT_SHANK = (-0.03, -1.0, -0.08)
@@ -112,6 +119,36 @@ def keep_strongest(weights: Array, count: int) -> tuple[NDArray[np.uint8], NDArr
     values = np.take_along_axis(weights, order, axis=1)
     values = (values / values.sum(1, keepdims=True)).astype(np.float32)
     return np.where(values > 0, order, 0).astype(np.uint8), values
+
+
+def dense_weights(index: NDArray[np.uint8], value: NDArray[np.float32], num_joints: int = 24) -> Array:
+    """The dense matrix (V, num_joints) of the weights that :func:`keep_strongest` returned."""
+    weights = np.zeros((len(index), num_joints))
+    np.add.at(weights, (np.arange(len(index))[:, None], index.astype(np.int64)), value)
+    return weights
+
+
+def random_pose(count: int, generator: np.random.Generator) -> Array:
+    """Global rotations [count, 24, 3, 3] of SMPL's joints in loosely human poses; the pelvis keeps its rest rotation.
+
+    Hinges (knees, elbows) only flex; the other joints turn by normally distributed rotation vectors.
+    """
+    local = np.zeros((count, len(SMPL_JOINTS), 3))
+    for joint, name in enumerate(SMPL_JOINTS):
+        sign = -1.0 if name.startswith("left") else 1.0
+        kind = name.split("_")[-1]
+        if kind == "knee":
+            local[:, joint, 0] = generator.uniform(0.0, 2.2, count)
+        elif kind == "elbow":
+            local[:, joint, 1] = sign * generator.uniform(0.0, 2.3, count)
+        elif kind in _POSE_SPREAD:
+            mean, spread = _POSE_SPREAD[kind]
+            local[:, joint] = generator.normal(np.array(mean) * (1.0, sign, sign), spread, (count, 3))
+    turns = Rotation.from_rotvec(local.reshape(-1, 3)).as_matrix().reshape(count, -1, 3, 3)
+    for joint, parent in enumerate(SMPL_PARENTS):
+        if parent >= 0:
+            turns[:, joint] = turns[:, parent] @ turns[:, joint]
+    return turns
 
 
 def rotation_between(a: Array, b: Array) -> Array:

@@ -80,15 +80,15 @@ def label_regions(
     return region.astype(np.uint8)
 
 
-def h36m_regressor(joint_rows: Array, landmarks: dict[str, int], hip_surface: tuple[Array, Array]) -> Array:
+def h36m_regressor(joint_rows: Array, landmarks: dict[str, int]) -> Array:
     """The 17 Human3.6M joints as rows over the vertices (17, V), LEFT leg first.
 
     Order: pelvis, left hip, knee, ankle, right hip, knee, ankle, spine, neck, jaw, head, left shoulder, elbow, wrist,
-    right shoulder, elbow, wrist. The hips of this skeleton lie outside the femoral heads, the pelvis between them, the
-    spine half-way up to the neck's base, the jaw behind the nose and the head just under the crown.
+    right shoulder, elbow, wrist. The pelvis of this skeleton lies between the hips, the spine half-way up to the neck's
+    base, the jaw behind the nose and the head just under the crown.
 
     Args:
-        joint_rows: SMPL's regressor (24, V). hip_surface: rows (V) of the outer surface of the left and right hip.
+        joint_rows: rows (24, V) that give SMPL's joints on a posed surface.
     """
 
     def joint(name: str) -> Array:
@@ -99,15 +99,12 @@ def h36m_regressor(joint_rows: Array, landmarks: dict[str, int], hip_surface: tu
         row[landmarks[name]] = 1.0
         return row
 
-    sides = zip(("left", "right"), hip_surface, strict=True)
-    hips = [0.75 * joint(f"{side}_hip") + 0.25 * outer for side, outer in sides]
-    pelvis = 0.5 * (hips[0] + hips[1])
-    neck = joint("neck")
     ears = 0.5 * (point("left_ear") + point("right_ear"))
-    rows = [pelvis]
-    for side, hip in zip(("left", "right"), hips, strict=True):
-        rows += [hip, joint(f"{side}_knee"), joint(f"{side}_ankle")]
-    rows += [0.5 * (pelvis + neck), neck, 0.6 * point("nose") + 0.4 * ears, 0.75 * point("head_top") + 0.25 * ears]
+    rows = [0.5 * (joint("left_hip") + joint("right_hip"))]
+    for side in ("left", "right"):
+        rows += [joint(f"{side}_{name}") for name in ("hip", "knee", "ankle")]
+    rows += [0.5 * (joint("spine2") + joint("spine3")), joint("neck")]
+    rows += [0.6 * point("nose") + 0.4 * ears, 0.75 * point("head_top") + 0.25 * ears]
     for side in ("left", "right"):
         rows += [joint(f"{side}_{name}") for name in ("shoulder", "elbow", "wrist")]
     return np.stack(rows)
@@ -125,18 +122,6 @@ def extra_regressor(joint_rows: Array, h36m_rows: Array, landmarks: dict[str, in
     return np.stack(
         [h36m_rows[4], h36m_rows[1], 0.5 * (neck + head), head_top, h36m_rows[0], neck, *h36m_rows[[7, 9, 10]]]
     )
-
-
-def outer_hip(vertices: Array, joint_weights: Array, joints: Array, side: str) -> Array:
-    """Mean row (V) of the outermost vertices beside a hip joint, at the joint's height (the greater trochanter)."""
-    sign = {"left": 1.0, "right": -1.0}[side]
-    hip = joints[SMPL_JOINTS.index(f"{side}_hip")]
-    trunk = joint_weights[:, [SMPL_JOINTS.index(name) for name in ("pelvis", "left_hip", "right_hip")]].sum(1) > 0.5
-    near = np.flatnonzero(trunk & (np.abs(vertices[:, 1] - hip[1]) < 0.05))
-    outermost = near[np.argsort(-sign * vertices[near, 0], kind="stable")[:8]]
-    row = np.zeros(len(vertices))
-    row[outermost] = 1.0 / len(outermost)
-    return row
 
 
 def _moved_by(weights: Array, rig: SourceRig, prefix: str, side: str = "") -> NDArray[np.bool_]:

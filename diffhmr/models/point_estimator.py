@@ -1,0 +1,104 @@
+"""What the deterministic baseline and the diffusion model share: encoder, regressor, statistics and SPIN's losses."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from diffhmr.batch import ImageBatch, Targets
+from diffhmr.body.codec import StateCodec
+from diffhmr.body.model import BodyModel
+from diffhmr.body.params import SmplParams
+from diffhmr.geometry.rotation import mean_rotation
+from diffhmr.losses import regressor_terms
+from diffhmr.models.encoders import ImageEncoder, KeypointEncoder
+from diffhmr.models.item_random import draw_seed, step_keys
+from diffhmr.models.regressor import Regressor
+
+
+class PointEstimator(nn.Module):
+    """An encoder and a regressor, with the statistics of the data and the losses on the point estimate.
+
+    The body is attached for the losses on joints; it has no weights and is not part of the state dict.
+
+    Args:
+        encoder: gives z.
+        regressor: from z to one estimate.
+        codec: the z-scored state; its statistics travel with the weights.
+        body: gives joints for the losses.
+        active_terms: names of the loss terms that :meth:`loss` computes.
+
+    Attributes:
+        encoder_autocast: dtype in which the encoder may compute, or None. Everything after z is float32.
+    """
+
+    encoder_autocast: torch.dtype | None = None
+
+    def __init__(
+        self,
+        encoder: ImageEncoder | KeypointEncoder,
+        regressor: Regressor,
+        codec: StateCodec,
+        body: BodyModel,
+        active_terms: frozenset[str],
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.regressor = regressor
+        self.codec = codec
+        self.body = body
+        self.active_terms = active_terms
+
+    def set_statistics(self, params: SmplParams, camera: Tensor) -> None:
+        """Take mean and spread of the data from a sample of it; called once, before the first training step.
+
+        Args:
+            params: of N people, ``[N]``.
+            camera: ``[N, 3]``.
+        """
+        self.codec.fit(params, camera)
+        self.regressor.set_mean(mean_rotation(params.rotations), params.betas.mean(0), camera.mean(0))
+
+    def encode(self, batch: ImageBatch) -> Tensor:
+        """z ``[B, C]`` float32. The only part that runs in ``encoder_autocast``, if that is set."""
+        dtype = self.encoder_autocast
+        with torch.autocast(batch.device.type, dtype=dtype, enabled=dtype is not None):
+            z: Tensor = self.encoder(batch)
+        return z.float()
+
+    def loss(self, batch: ImageBatch, generator: torch.Generator) -> dict[str, Tensor]:
+        """Unweighted terms, named as the fields of ``LossConfig``: each the mean over all items of the batch.
+
+        Args:
+            batch: with targets.
+            generator: gives the seed of the step. With ``batch.item_seed`` that decides every random number, so that
+                an item's share of the loss does not depend on the others (but for BatchNorm, which sees the batch).
+
+        Raises:
+            ValueError: the batch has no targets.
+        """
+        return {name: values.mean() for name, values in self.item_losses(batch, generator).items()}
+
+    def item_losses(self, batch: ImageBatch, generator: torch.Generator) -> dict[str, Tensor]:
+        """The terms of :meth:`loss` per item, ``[B]`` each."""
+        targets = require_targets(batch)
+        z = self.encode(batch)
+        with without_autocast(z):
+            keys = step_keys(batch.item_seed.to(z.device), draw_seed(generator))
+            return self._point_terms(z, keys, targets)
+
+    def _point_terms(self, z: Tensor, keys: Tensor, targets: Targets) -> dict[str, Tensor]:
+        estimate = self.regressor(z, keys)
+        return regressor_terms(estimate.params, estimate.camera, targets, self.body, self.active_terms)
+
+
+def require_targets(batch: ImageBatch) -> Targets:
+    """The targets of a batch that must have them."""
+    if batch.targets is None:
+        raise ValueError("a loss needs a batch with targets")
+    return batch.targets
+
+
+def without_autocast(like: Tensor) -> torch.autocast:
+    """Context in which everything on the device of ``like`` runs in float32."""
+    return torch.autocast(like.device.type, enabled=False)

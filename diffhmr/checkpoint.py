@@ -1,0 +1,300 @@
+"""Weights and training states on disk, in formats that cannot run code.
+
+A *model file* is safetensors: the weights, and as metadata everything that is needed to build the model again. A
+*training state* holds what a run needs to go on exactly; it is read with ``weights_only=True``.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from diffhmr.body.model import BodyModel
+from diffhmr.config import ExperimentConfig, ModelConfig
+from diffhmr.config_file import config_from_dict, config_to_dict
+from diffhmr.errors import UserError
+from diffhmr.files import atomic_path, require_file, sha256_file
+from diffhmr.models import HmrModel, build_model
+
+MODEL_FORMAT = "diffhmr-model"
+MODEL_VERSION = 1
+STATE_FORMAT = "diffhmr-training-state"
+STATE_VERSION = 1
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model built from its file.
+
+    Attributes:
+        model: in evaluation mode, in float32.
+        config: the experiment that trained it.
+        body: the body it predicts parameters for.
+        step: training steps behind these weights.
+        metadata: everything written in the file's header, as text.
+        sha256: of the file.
+    """
+
+    model: HmrModel
+    config: ExperimentConfig
+    body: BodyModel
+    step: int
+    metadata: dict[str, str]
+    sha256: str
+
+
+@dataclass(frozen=True)
+class TrainingState:
+    """What a run needs to go on exactly where it stopped.
+
+    Random numbers are not part of it: they follow from the seed and the step. Neither is the position in the data.
+    """
+
+    step: int
+    config: ExperimentConfig
+    body_sha256: str
+    model: dict[str, Tensor]
+    ema: dict[str, Tensor]
+    optimizer: dict[str, Any]
+
+
+def load_body(path: str | Path) -> BodyModel:
+    """The body file at ``path``; a relative path that does not exist here is looked up in the project's own folder.
+
+    Raises:
+        UserError: there is no such file, or it is no body.
+    """
+    path = Path(path)
+    if not path.is_absolute() and not path.exists():
+        path = REPOSITORY / path
+    return BodyModel.load(path)
+
+
+# Model files
+
+
+def save_model(
+    path: str | Path,
+    model: nn.Module,
+    config: ExperimentConfig,
+    body: BodyModel,
+    step: int,
+    *,
+    finished: bool = False,
+    dtype: Literal["float32", "float16"] = "float32",
+    extra: Mapping[str, str] | None = None,
+) -> None:
+    """Write ``model`` as safetensors, atomically.
+
+    Args:
+        finished: training reached its last step.
+        dtype: of the parameters; buffers (batch-norm statistics, the codec's mean and std) stay in float32, because
+            they are few and their range may exceed that of half precision.
+        extra: further metadata, such as where the file comes from.
+
+    Raises:
+        UserError: the folder cannot be written, or a weight is not finite or becomes so in half precision.
+    """
+    parameters = dict(model.named_parameters())
+    tensors = {}
+    for name, value in model.state_dict().items():
+        stored = value.detach().cpu()
+        if dtype == "float16" and name in parameters:
+            stored = stored.half()
+        tensors[name] = stored.contiguous()
+    _require_finite(tensors, f"cannot write {path}")
+    metadata = {
+        "format": MODEL_FORMAT,
+        "format_version": str(MODEL_VERSION),
+        "config": json.dumps(config_to_dict(config)),
+        "step": str(step),
+        "finished": json.dumps(finished),
+        "weights_dtype": dtype,
+        "body_name": body.name,
+        "body_sha256": body.sha256,
+        "torch_version": str(torch.__version__),
+    }
+    extra = dict(extra or {})
+    assert not set(extra) & set(metadata), f"reserved metadata: {sorted(set(extra) & set(metadata))}"
+    with atomic_path(path) as temporary:
+        save_file(tensors, temporary, metadata=metadata | extra)
+
+
+def read_metadata(path: str | Path) -> dict[str, str]:
+    """The header of a model file, without reading the weights.
+
+    Raises:
+        UserError: it is missing, truncated, of another format or of a newer version.
+    """
+    return _read(path, with_tensors=False)[0]
+
+
+def load_checkpoint(
+    path: str | Path, device: torch.device | str = "cpu", *, kind: Literal["diffhmr", "spin"] | None = None
+) -> LoadedModel:
+    """Build the model that a file describes and give it the file's weights.
+
+    Args:
+        kind: the model that is needed, or None if any will do.
+
+    Raises:
+        UserError: the file is missing, truncated, of another format, of another model or of a newer version; its
+            weights do not fit the model it describes or are not finite; its body is missing or is another one.
+    """
+    metadata, tensors = _read(path, with_tensors=True)
+    config = _config_of(metadata, path)
+    if kind is not None and config.model.kind != kind:
+        raise UserError(
+            f"{path} holds a {config.model.kind} model, but a {kind} model is needed; give another checkpoint"
+        )
+    body = load_body(config.body.path)
+    _check_body(body, metadata, path)
+    model = build_model(without_downloads(config.model), body, config.loss)
+    _assign(model, tensors, path)
+    model = model.to(device).eval()
+    return LoadedModel(model, config, body.to(device), int(metadata["step"]), metadata, sha256_file(path))
+
+
+def load_weights(path: str | Path, model: HmrModel, config: ModelConfig) -> None:
+    """Give ``model``, built from ``config``, the weights of a model file as its start.
+
+    Raises:
+        UserError: as :func:`load_checkpoint`; the file holds another kind of model or one with other layers.
+    """
+    metadata, tensors = _read(path, with_tensors=True)
+    other = _config_of(metadata, path).model.kind
+    if other != config.kind:
+        raise UserError(f"{path} holds a {other} model, but this run trains a {config.kind} model; give another init")
+    # A model with frozen batch norm does not count batches; its start may.
+    wanted = model.state_dict()
+    tensors = {name: t for name, t in tensors.items() if name in wanted or not name.endswith("num_batches_tracked")}
+    _assign(model, tensors, path)
+
+
+def without_downloads(config: ModelConfig) -> ModelConfig:
+    """``config`` with an encoder that starts from random weights, for a model whose weights are about to be loaded."""
+    return config.model_copy(update={"encoder": config.encoder.model_copy(update={"weights": "none"})})
+
+
+def _read(path: str | Path, *, with_tensors: bool) -> tuple[dict[str, str], dict[str, Tensor]]:
+    path = require_file(path, "checkpoint", "give a file written by train.py or one of data/checkpoints")
+    try:
+        with safe_open(path, framework="pt") as stream:
+            metadata = dict(stream.metadata() or {})
+            tensors = {name: stream.get_tensor(name) for name in stream.keys()} if with_tensors else {}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path} is truncated or no safetensors file ({error}); get the file again") from error
+    if metadata.get("format") != MODEL_FORMAT:
+        raise UserError(f"{path} is a safetensors file, but not one of this project; give a file written by train.py")
+    version = metadata.get("format_version", "")
+    if not version.isdigit() or int(version) > MODEL_VERSION:
+        raise UserError(f"{path} has format version {version}, this program reads up to {MODEL_VERSION}; update it")
+    missing = {"config", "step", "body_name", "body_sha256"} - set(metadata)
+    if missing or not metadata["step"].isdigit():
+        raise UserError(f"{path} has a damaged header ({', '.join(sorted(missing)) or 'step'}); get the file again")
+    return metadata, tensors
+
+
+def _config_of(metadata: Mapping[str, str], path: str | Path) -> ExperimentConfig:
+    try:
+        data = json.loads(metadata["config"])
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path} has a damaged header (config); get the file again") from error
+    return config_from_dict(data, f"configuration inside {path}")
+
+
+def _check_body(body: BodyModel, metadata: Mapping[str, str], path: str | Path) -> None:
+    if body.sha256 == metadata["body_sha256"]:
+        return
+    expected = f"'{metadata['body_name']}' (SHA-256 {metadata['body_sha256'][:12]}...)"
+    found = f"{body.path} is '{body.name}' (SHA-256 {body.sha256[:12]}...)"
+    if body.name != metadata["body_name"]:
+        raise UserError(f"{path} was trained with the body {expected}, but {found}; put the right file there")
+    _log.warning("%s was trained with the body %s, but %s: results may differ", path, expected, found)
+
+
+def _assign(model: nn.Module, tensors: Mapping[str, Tensor], path: str | Path) -> None:
+    """Copy ``tensors`` into ``model``; every name and shape must fit."""
+    wanted = model.state_dict()
+    problems = {
+        "missing": [name for name in wanted if name not in tensors],
+        "unexpected": [name for name in tensors if name not in wanted],
+        "of another shape": [name for name in wanted if name in tensors and wanted[name].shape != tensors[name].shape],
+    }
+    if any(problems.values()):
+        text = ", ".join(f"{len(names)} {what} ({_some(names)})" for what, names in problems.items() if names)
+        raise UserError(f"{path} holds the weights of another model: {text}; give a checkpoint that fits")
+    _require_finite(tensors, f"cannot use {path}")
+    model.load_state_dict(dict(tensors))
+
+
+def _require_finite(tensors: Mapping[str, Tensor], what: str) -> None:
+    bad = [name for name, value in tensors.items() if value.is_floating_point() and not bool(value.isfinite().all())]
+    if bad:
+        raise UserError(f"{what}: not all values are finite in {_some(bad)}; use an earlier checkpoint")
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+# Training states
+
+
+def save_state(path: str | Path, state: TrainingState) -> None:
+    """Write a training state, atomically.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    content = {
+        "format": STATE_FORMAT,
+        "version": STATE_VERSION,
+        "step": state.step,
+        "config": config_to_dict(state.config),
+        "body_sha256": state.body_sha256,
+        "model": state.model,
+        "ema": state.ema,
+        "optimizer": state.optimizer,
+    }
+    with atomic_path(path) as temporary:
+        torch.save(content, temporary)
+
+
+def load_state(path: str | Path) -> TrainingState:
+    """Read a training state; all tensors are on the CPU.
+
+    Raises:
+        UserError: it is missing, truncated, of another format or version, or holds more than tensors and plain values.
+    """
+    path = require_file(path, "training state", "start the run without --resume")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, ValueError, KeyError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"{path} is truncated or no training state ({reason}); start the run anew") from error
+    if not isinstance(content, dict) or content.get("format") != STATE_FORMAT:
+        raise UserError(f"{path} is no training state of this project; start the run anew")
+    if content["version"] != STATE_VERSION:
+        raise UserError(f"{path} has version {content['version']}, expected {STATE_VERSION}; start the run anew")
+    return TrainingState(
+        step=content["step"],
+        config=config_from_dict(content["config"], f"configuration inside {path}"),
+        body_sha256=content["body_sha256"],
+        model=content["model"],
+        ema=content["ema"],
+        optimizer=content["optimizer"],
+    )

@@ -35,9 +35,13 @@ class Stream(IntEnum):
     POSE_ARCHIVE = 7
     SHAPE = 20
     VIEW = 21
-    BOX = 22
-    BORDER = 23
-    OCCLUDER = 24
+    VIEW_MORE = 22
+    BOX = 23
+    BOX_MORE = 24
+    BORDER = 25
+    BORDER_MORE = 26
+    OCCLUDER = 27
+    OCCLUDER_MORE = 28
     KEYPOINT_PERSON = 40
     KEYPOINT_JITTER = 41
     KEYPOINT_OUTLIER = 42

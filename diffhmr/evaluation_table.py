@@ -1,0 +1,76 @@
+"""The result of an evaluation as text for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+_ERRORS = {"mpjpe_mm": "MPJPE", "pa_mpjpe_mm": "PA-MPJPE", "pve_mm": "PVE"}
+_ESTIMATES = {"mode": "mode", "mean_of_samples": "mean", "random": "random"}
+_DISTRIBUTION = {
+    "energy_score_mm": "energy score (mm)",
+    "crps_depth_mm": "CRPS of depth (mm)",
+    "ece": "ECE",
+    "ece_bias": "ECE bias",
+    "diversity_visible_mm": "div. visible (mm)",
+    "diversity_invisible_mm": "div. invisible (mm)",
+}
+_LABEL, _CELL, _WIDE = 18, 9, 20
+
+
+def format_table(result: Mapping[str, Any]) -> str:
+    """Two tables: errors in mm, with what uses the ground truth to choose under a heading that says so, and the
+    quality of the distributions; one line for all people and one for every slice.
+
+    Args:
+        result: as :func:`diffhmr.evaluation.run` returns it.
+    """
+    groups = {"all": {"num_items": result["num_items"], **result["metrics"]}, **result["slices"]}
+    groups = {name: group for name, group in groups.items() if group["num_items"] > 0}
+    checkpoint, body = result["checkpoint"], result["protocol"]["body"]
+    head = [
+        f"{checkpoint['path']} (step {checkpoint['step']}), {result['dataset']} test, {result['num_samples']} samples, "
+        f"protocol {result['protocol']['name']}, body: {body['name']}",
+        "",
+    ]
+    return "\n".join([*head, *_error_lines(groups), "", *_distribution_lines(groups)])
+
+
+def _error_lines(groups: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    sizes = list(next(iter(groups.values()))["mpjpe_mm"]["min_of"])
+    estimates = len(_ESTIMATES) * _CELL
+    lines = [
+        " " * (_LABEL + _CELL + 2) + "one answer".center(estimates) + " | uses ground truth: min of n",
+        "people".ljust(_LABEL)
+        + "(mm)".rjust(_CELL)
+        + "  "
+        + "".join(title.rjust(_CELL) for title in _ESTIMATES.values())
+        + " |"
+        + "".join(f"n={size}".rjust(_CELL) for size in sizes),
+    ]
+    lines.append("-" * len(lines[1]))
+    for name, group in groups.items():
+        for key, title in _ERRORS.items():
+            error = group[key]
+            label = f"{name} ({group['num_items']})" if key == "mpjpe_mm" else ""
+            line = label.ljust(_LABEL) + title.rjust(_CELL) + "  "
+            line += "".join(_number(error[estimate]).rjust(_CELL) for estimate in _ESTIMATES)
+            lines.append(line + " |" + "".join(_number(error["min_of"][size]).rjust(_CELL) for size in sizes))
+        baseline = f"{'':{_LABEL}}{'constant mean pose':>{_CELL + 2 + _CELL}}"
+        lines.append(f"{baseline}{_number(group['mean_pose']['mpjpe_mm']):>{_CELL}} MPJPE")
+    return lines
+
+
+def _distribution_lines(groups: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    titles = [*_DISTRIBUTION.values(), "2D of samples (px)"]
+    lines = ["people".ljust(_LABEL) + "".join(title.rjust(_WIDE) for title in titles)]
+    lines.append("-" * len(lines[0]))
+    for name, group in groups.items():
+        values = [_number(group[key], 3 if key.startswith("ece") else 1) for key in _DISTRIBUTION]
+        values.append(_number(group["reprojection_px"]["random"]))
+        lines.append(f"{name} ({group['num_items']})".ljust(_LABEL) + "".join(value.rjust(_WIDE) for value in values))
+    return lines
+
+
+def _number(value: float | None, digits: int = 1) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"

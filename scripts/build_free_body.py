@@ -22,8 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from diffhmr.body.joints import SMPL_PARENTS
 from diffhmr.errors import UserError, run_command
-from diffhmr.files import atomic_path, sha256_file
+from diffhmr.files import atomic_path, ensure_folder, sha256_file
 from scripts.free_body import mesh, regressors, rig, surface
 
 Array = NDArray[np.float64]
@@ -205,7 +206,7 @@ def build(num_samples: int, seed: int) -> dict[str, NDArray[Any]]:
         "f": faces.astype(np.int32),
         "weights_index": weights_index,
         "weights_value": weights_value,
-        "kintree_table": np.array([rig.SMPL_PARENTS, range(len(rig.SMPL_PARENTS))], dtype=np.int64),
+        "kintree_table": np.array([SMPL_PARENTS, range(len(SMPL_PARENTS))], dtype=np.int64),
         "landmark_names": np.array(list(landmarks)),
         "landmark_index": np.array(list(landmarks.values()), dtype=np.int32),
         "region": surface.label_regions(space.mean, joint_weights, eyes, landmarks),
@@ -232,7 +233,7 @@ def _fit_posed_regressor(
     vertices = space.bodies(betas)
     joints = np.einsum("jv,svk->sjk", joint_rows, vertices, optimize=True)
     rotations = rig.random_pose(len(betas), generator)
-    posed_joints = rig.pose_bones(joints, rotations, rig.SMPL_PARENTS)
+    posed_joints = rig.pose_bones(joints, rotations, SMPL_PARENTS)
     posed = rig.skin(vertices, joints, posed_joints, rotations, weights)
     near = regressors.vertices_near(space.mean, joint_rows @ space.mean, rig.regressor_radii())
     rows = regressors.fit_joint_regressor(posed[:num_fitted], posed_joints[:num_fitted], near)
@@ -275,6 +276,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.num_samples <= NUM_BETAS:
         raise UserError(f"--num-samples must be more than {NUM_BETAS}, not {options.num_samples}")
+    ensure_folder(options.out.parent)
     write_npz(options.out, build(options.num_samples, options.seed))
     print(f"{options.out}: {options.out.stat().st_size / 1e6:.2f} MB, SHA-256 {sha256_file(options.out)}")
     return 0

@@ -12,9 +12,9 @@ import torch
 from diffhmr.checkpoint import load_checkpoint
 from diffhmr.errors import UserError, run_command
 from diffhmr.files import ensure_folder
-from diffhmr.inference import PredictOptions, choose_checkpoint, predict
-from diffhmr.people_input import PeopleSource, find_people, parse_box
-from diffhmr.person_files import write_people
+from diffhmr.inference.files import write_people
+from diffhmr.inference.people import PeopleSource, find_people, parse_box
+from diffhmr.inference.predict import PredictOptions, choose_checkpoint, predict
 
 
 class Parser(argparse.ArgumentParser):
@@ -64,8 +64,9 @@ def main() -> int:
             f"{person.photo.path.name} person {person.index}: box from {person.box_source}, focal length "
             f"{camera['focal_px']:.0f} px ({camera['focal_source']}){error}"
         )
-    print(f"written in {time.perf_counter() - start:.1f} s:")
-    print("\n".join(str(path) for path in files))
+    pictures = [path for path in files if path.suffix == ".png"]
+    print("\n".join(str(path) for path in pictures))
+    print(f"and {len(files) - len(pictures)} result and mesh files beside them, in {time.perf_counter() - start:.1f} s")
     return 0
 
 

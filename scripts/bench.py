@@ -21,7 +21,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from diffhmr.annotations import keypoints_from_rows
 from diffhmr.batch import ImageBatch
 from diffhmr.body.model import BodyModel
 from diffhmr.checkpoint import load_body, load_checkpoint, without_downloads
@@ -30,10 +29,11 @@ from diffhmr.config_file import load_config
 from diffhmr.errors import UserError, run_command
 from diffhmr.files import write_json
 from diffhmr.geometry.camera import intrinsics
-from diffhmr.inference import default_focal, to_full_camera
+from diffhmr.inference.annotations import keypoints_from_rows
+from diffhmr.inference.people import PersonInput, make_batch
+from diffhmr.inference.photo import Photo, read_photo
+from diffhmr.inference.predict import default_focal, to_full_camera
 from diffhmr.models import HmrModel, build_model
-from diffhmr.people_input import PersonInput, make_batch
-from diffhmr.photo import Photo, read_photo
 from diffhmr.render.colors import person_colour
 from diffhmr.render.overlay import overlay
 

@@ -27,7 +27,7 @@ READING_ORDER = [
     ["diffhmr.checkpoint"],
     ["diffhmr.training", "diffhmr.training_"],
     ["diffhmr.evaluation", "diffhmr.evaluation_"],
-    ["diffhmr.inference", "diffhmr.inference_"],
+    ["diffhmr.inference."],
 ]
 MAX_MODULE_LINES = 400
 MAX_FUNCTION_LINES = 60
@@ -104,7 +104,7 @@ def test_no_cycles() -> None:
         ("pyrender", ("diffhmr.render.",)),
         ("OpenGL", ("diffhmr.render.",)),
         ("trimesh", ("diffhmr.render.",)),
-        ("cv2", ("diffhmr.render.", "diffhmr.datasets.", "diffhmr.inference")),
+        ("cv2", ("diffhmr.render.", "diffhmr.datasets.", "diffhmr.inference.")),
         ("smplx", ("diffhmr.body.",)),
         ("pydantic", ("diffhmr.config",)),
     ],

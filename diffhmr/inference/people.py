@@ -15,12 +15,19 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from diffhmr.annotations import HIDDEN_CONFIDENCE, Annotation, AnnotationFile, Box, Keypoints, read_annotations
 from diffhmr.batch import ImageBatch
-from diffhmr.detection import Detector, load_detector
 from diffhmr.errors import UserError
 from diffhmr.geometry.camera import box_to_normalised
-from diffhmr.photo import Photo, crop_square, list_images, read_photo
+from diffhmr.inference.annotations import (
+    HIDDEN_CONFIDENCE,
+    Annotation,
+    AnnotationFile,
+    Box,
+    Keypoints,
+    read_annotations,
+)
+from diffhmr.inference.detection import Detector, load_detector
+from diffhmr.inference.photo import Photo, crop_square, list_images, read_photo
 
 log = logging.getLogger(__name__)
 
@@ -218,7 +225,9 @@ def _normalised_keypoints(person: PersonInput) -> Tensor:
     points = torch.from_numpy(person.keypoints.points).float()
     centre, side = torch.tensor(person.centre), torch.tensor(person.side)
     scaled = torch.cat([box_to_normalised(points[:, :2], centre, side), points[:, 2:]], dim=-1)
-    return torch.where(points[:, 2:] > 0, scaled, 0.0)
+    # In training, points outside the crop are unseen.
+    given = (points[:, 2:] > 0) & (scaled[:, :2].abs() <= 1).all(-1, keepdim=True)
+    return torch.where(given, scaled, 0.0)
 
 
 def _of(file: AnnotationFile | None, image: Path, only_image: bool) -> list[Annotation] | None:

@@ -15,13 +15,13 @@ from torch import Tensor
 from diffhmr.body.model import BodyModel
 from diffhmr.errors import UserError
 from diffhmr.files import atomic_path, ensure_folder
-from diffhmr.people_input import PersonInput
-from diffhmr.photo import Photo, crop_square
+from diffhmr.inference.people import PersonInput
+from diffhmr.inference.photo import Photo, crop_square
+from diffhmr.inference.result import PersonResult, save_result
 from diffhmr.render.colors import ANSWER_COLOUR, person_colour
 from diffhmr.render.mesh_files import write_mesh
 from diffhmr.render.overlay import overlay
 from diffhmr.render.sheet import PersonView, hypothesis_sheet, spread_picture
-from diffhmr.result import PersonResult, save_result
 
 MAX_PICTURE = 1600
 """Longer side of the overlays in pixels; larger photos are shrunk for them."""
@@ -41,7 +41,7 @@ def write_people(
 ) -> list[Path]:
     """Write a sub-folder per photo, named after it; returns the paths of all files in the order of the people.
 
-    Per person ``personI.npz`` and ``.json`` (see :mod:`diffhmr.result`), ``personI_overlay.png``,
+    Per person ``personI.npz`` and ``.json`` (see :mod:`diffhmr.inference.result`), ``personI_overlay.png``,
     ``personI_sheet.png``, ``personI_spread.png`` and with ``mesh`` ``personI_answer.*`` and ``personI_sample1.*`` to
     ``8``; per photo ``people_overlay.png`` with everybody in it.
 

@@ -20,9 +20,9 @@ import torch
 from numpy.typing import NDArray
 from torchvision.models.detection import keypointrcnn_resnet50_fpn
 
-from diffhmr.annotations import Annotation, Box, keypoints_from_rows
 from diffhmr.files import atomic_path, sha256_file
-from diffhmr.photo import Photo
+from diffhmr.inference.annotations import Annotation, Box, keypoints_from_rows
+from diffhmr.inference.photo import Photo
 
 log = logging.getLogger(__name__)
 

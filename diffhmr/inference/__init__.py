@@ -1,0 +1,1 @@
+"""From photos to distributions of bodies in the camera of the full image."""

@@ -187,10 +187,15 @@ def _collides(joints: Floats) -> NDArray[np.bool_]:
 
 def _segment_distance(point: Floats, start: Floats, end: Floats) -> Floats:
     """Distance ``[B]`` of points ``[B, 3]`` from segments."""
-    along = end - start
-    offset = point - start
-    share = np.clip(np.sum(offset * along, -1) / np.sum(along * along, -1), 0.0, 1.0)
-    return np.linalg.norm(offset - share[:, None] * along, axis=-1)
+    along, offset = end - start, point - start
+    share = np.clip(_dot(offset, along) / _dot(along, along), 0.0, 1.0)
+    rest = offset - share[:, None] * along
+    distance: Floats = np.sqrt(_dot(rest, rest))
+    return distance
+
+
+def _dot(first: Floats, second: Floats) -> Floats:
+    return first[:, 0] * second[:, 0] + first[:, 1] * second[:, 1] + first[:, 2] * second[:, 2]
 
 
 def _rescale(uniform: Floats, low: float, high: float) -> Floats:

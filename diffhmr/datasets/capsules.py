@@ -1,0 +1,94 @@
+"""Which joints a body hides from its own camera, from the joints alone: a stand-in for rendering.
+
+The body is a set of capsules between joints. A joint is hidden when its line of sight passes through a capsule that
+lies clearly in front of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from diffhmr.body.joints import SPIN49
+from diffhmr.datasets.random import Floats
+
+
+@dataclass(frozen=True)
+class _Capsule:
+    """A thick line between two mixtures of joints.
+
+    Attributes:
+        start, end: weights of joints of SPIN49 that give the ends of the axis.
+        radius: metres.
+        margin: a joint must lie this far (metres) behind the axis to be hidden.
+        own: joints that belong to the capsule and are never hidden by it.
+    """
+
+    start: dict[str, float]
+    end: dict[str, float]
+    radius: float
+    margin: float
+    own: tuple[str, ...]
+
+
+_MIDDLE = ("neck", "neck_lsp", "thorax_mpii", "spine_h36m", "pelvis", "pelvis_mpii")
+_IN_HEAD = ("neck", "neck_lsp", "thorax_mpii", "jaw_h36m", "head_h36m", "head_top_lsp")
+_HEAD = {"left_ear": 0.3, "right_ear": 0.3, "left_eye": 0.2, "right_eye": 0.2}
+_CROWN = {"left_ear": 0.15, "right_ear": 0.15, "left_eye": 0.1, "right_eye": 0.1, "head_top_lsp": 0.5}
+
+_LIMBS = ("shoulder", "elbow", "wrist", "hip", "hip_lsp", "knee", "ankle", "heel", "big_toe", "small_toe")
+
+
+def _capsules() -> tuple[_Capsule, ...]:
+    chest, belly = {"neck": 0.85, "pelvis": 0.15}, {"pelvis": 0.9, "neck": 0.1}
+    capsules = [_Capsule(chest, belly, 0.1, 0.1, _MIDDLE), _Capsule(_HEAD, _CROWN, 0.08, 0.05, _IN_HEAD)]
+    for side in ("left", "right"):
+        shoulder, elbow, wrist, hip, hip_lsp, knee, ankle, *foot = (f"{side}_{name}" for name in _LIMBS)
+        armpit, waist = {shoulder: 0.7, "neck": 0.2, hip: 0.1}, {hip: 0.8, "pelvis": 0.1, shoulder: 0.1}
+        capsules += [
+            _Capsule(armpit, waist, 0.085, 0.1, (*_MIDDLE, shoulder, hip, hip_lsp)),
+            _Capsule({shoulder: 1.0}, {elbow: 1.0}, 0.042, 0.045, (shoulder, elbow)),
+            # The hand is as long as half the forearm and a bit.
+            _Capsule({elbow: 1.0}, {wrist: 1.5, elbow: -0.5}, 0.036, 0.045, (elbow, wrist)),
+            _Capsule({hip: 1.0}, {knee: 1.0}, 0.07, 0.075, (hip, hip_lsp, knee, "pelvis", "pelvis_mpii")),
+            _Capsule({knee: 1.0}, {ankle: 1.0}, 0.048, 0.055, (knee, ankle, *foot)),
+        ]
+    return tuple(capsules)
+
+
+_CAPSULES = _capsules()
+
+
+def hidden_by_body(joints: Tensor) -> Tensor:
+    """``[B, 49]`` bool: joints that lie behind another part of the body.
+
+    Args:
+        joints: ``[B, 49, 3]`` SPIN49 joints in the camera frame, metres, before the camera.
+    """
+    points = joints.double().numpy()
+    flat = points[..., :2] / points[..., 2:]
+    hidden = np.zeros(points.shape[:2], bool)
+    for capsule in _CAPSULES:
+        start, end = _mixture(points, capsule.start), _mixture(points, capsule.end)
+        origin = start[:, :2] / start[:, 2:]
+        along = end[:, :2] / end[:, 2:] - origin
+        offset = flat - origin[:, None]
+        length = np.maximum((along * along).sum(-1), 1e-12)[:, None]
+        share = np.clip((offset * along[:, None]).sum(-1) / length, 0.0, 1.0)
+        # Limbs are short against the distance: depth grows nearly linearly along the axis in the picture.
+        depth = start[:, 2:] + share * (end[:, 2:] - start[:, 2:])
+        distance = np.linalg.norm(offset - share[..., None] * along[:, None], axis=-1) * depth
+        can_hide = np.array([name not in capsule.own for name in SPIN49.joint_names])
+        hidden |= (distance < capsule.radius) & (depth + capsule.margin < points[..., 2]) & can_hide
+    return torch.from_numpy(hidden)
+
+
+def _mixture(points: Floats, weights: dict[str, float]) -> Floats:
+    """Weighted sums ``[B, 3]`` of ``points [B, 49, 3]``, in an order that does not depend on the batch."""
+    total = np.zeros((len(points), 3))
+    for name, weight in weights.items():
+        total += weight * points[:, SPIN49.joint_names.index(name)]
+    return total

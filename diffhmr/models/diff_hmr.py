@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -22,7 +21,7 @@ from diffhmr.models.item_random import draw_seed, item_keep, item_normals, item_
 from diffhmr.models.keypoint_guidance import KeypointGuidance
 from diffhmr.models.mlp_denoiser import MlpDenoiser
 from diffhmr.models.point_estimator import PointEstimator, require_targets, without_autocast
-from diffhmr.models.precondition import Reference, denoise_around, signal_sigma
+from diffhmr.models.precondition import Reference, SpreadHead, denoise_around, signal_sigma
 from diffhmr.models.regressor import Estimate
 from diffhmr.models.unet1d import UnetDenoiser
 
@@ -30,7 +29,6 @@ MAX_SAMPLES_AT_ONCE = 4096
 """Hypotheses of all items together that go through the denoiser at once; more are done in turns."""
 
 _TIME_STREAM, _NOISE_STREAM, _NULL_STREAM = 1, 2, 3
-_FIRST_SPREAD = 0.5
 
 
 @dataclass(frozen=True)
@@ -98,10 +96,9 @@ class DiffHMR(PointEstimator):
         z_dim, state_dim = self.encoder.dim, self.codec.dim
         self.z_norm = nn.LayerNorm(z_dim)
         self.null_z = nn.Parameter(torch.randn(z_dim) * 0.02) if options.condition_dropout > 0 else None
-        self.log_spread = (
-            nn.Parameter(torch.full((state_dim,), math.log(_FIRST_SPREAD))) if options.condition_on_estimate else None
-        )
-        # Range of the data, to which x0 is clipped when it follows from a predicted noise at almost no signal.
+        self.spread = SpreadHead(z_dim, state_dim) if options.condition_on_estimate else None
+        # Range of the data. The estimate is clipped to it, and x0 where it follows from a predicted noise, which at
+        # almost no signal magnifies every error.
         self.register_buffer("state_limit", torch.full((state_dim,), 10.0))
 
     def set_statistics(self, params: SmplParams, camera: Tensor) -> None:
@@ -198,15 +195,18 @@ class DiffHMR(PointEstimator):
             assert self.null_z is not None
             features = torch.where(dropped.unsqueeze(-1), self.null_z, features)
         reference = None
-        if self.log_spread is not None:
-            mean = self.codec.encode(estimate.params, estimate.camera)
-            spread = self.log_spread.exp().expand_as(mean)
+        if self.spread is not None:
+            mean = self._clip(self.codec.encode(estimate.params, estimate.camera))
+            spread = self.spread(self.z_norm(z))
             if dropped is not None:
                 mean = torch.where(dropped.unsqueeze(-1), 0, mean)
                 spread = torch.where(dropped.unsqueeze(-1), 1, spread)
             reference = Reference(mean, spread)
             features = torch.cat([features, mean], dim=-1)
         return Condition(self.denoiser.condition(features), reference, estimate)
+
+    def _clip(self, state: Tensor) -> Tensor:
+        return torch.minimum(torch.maximum(state, -self.state_limit), self.state_limit)
 
     def _denoise(self, x_t: Tensor, t: Tensor, condition: Condition) -> tuple[Tensor, Tensor]:
         """Estimate of the clean state and of the prediction target, ``[B, S, D]`` each, of ``x_t [B, S, D]``."""
@@ -220,7 +220,7 @@ class DiffHMR(PointEstimator):
             output = network(x_t, t)
             x0 = self.process.to_x0(output.flatten(0, 1), flat_x, flat_t)
             if self.process.target == "noise":
-                x0 = torch.minimum(torch.maximum(x0, -self.state_limit), self.state_limit)
+                x0 = self._clip(x0)
             return x0.reshape(x_t.shape), output
         around = denoise_around(network, self.process, x_t, t, condition.reference)
         flat = around.flatten(0, 1)

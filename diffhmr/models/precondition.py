@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from diffhmr.diffusion.process import Process
 
 Network = Callable[[Tensor, Tensor], Tensor]
 """``(input [B, S, D], t [B, S] or [B, 1]) -> [B, S, D]``."""
+
+_MIN_SPREAD, _FIRST_SPREAD, _MAX_SPREAD = 0.02, 0.5, 1.5
 
 
 @dataclass(frozen=True)
@@ -22,6 +26,26 @@ class Reference:
 
     mean: Tensor
     spread: Tensor
+
+
+class SpreadHead(nn.Module):
+    """How far from the estimate the truth may lie: a standard deviation per item and entry of the state.
+
+    It needs no loss of its own: the diffusion loss is least when the spread is that of the estimate's errors. Starts
+    near 0.5 for everything and stays in (0.02, 1.5), in units of the spread of the data.
+    """
+
+    def __init__(self, z_dim: int, state_dim: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(z_dim, state_dim)
+        share = (_FIRST_SPREAD - _MIN_SPREAD) / (_MAX_SPREAD - _MIN_SPREAD)
+        with torch.no_grad():
+            self.linear.weight.mul_(0.1)
+            self.linear.bias.fill_(math.log(share / (1 - share)))
+
+    def forward(self, z: Tensor) -> Tensor:
+        """``z [B, C]``, normalised, to the spread ``[B, D]``."""
+        return _MIN_SPREAD + (_MAX_SPREAD - _MIN_SPREAD) * self.linear(z).sigmoid()
 
 
 def denoise_around(network: Network, process: Process, x_t: Tensor, t: Tensor, reference: Reference) -> Tensor:

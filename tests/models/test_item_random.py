@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from diffhmr.models import item_random
 from diffhmr.models.item_random import draw_seed, item_keep, item_normals, item_uniforms, step_keys
 
 KEYS = step_keys(torch.arange(4000), 7)
@@ -25,8 +26,6 @@ def test_numbers_depend_on_item_step_and_stream_only() -> None:
 
 def test_the_mixing_function_is_splitmix64() -> None:
     """First outputs of the reference generator from the seed 1234567, whose state grows by the golden ratio."""
-    from diffhmr.models import item_random
-
     golden = 0x9E3779B97F4A7C15
     states = torch.tensor([item_random._signed(1234567 + step * golden) for step in (1, 2, 3)])
     mixed = [value % 2**64 for value in item_random._mix(states).tolist()]

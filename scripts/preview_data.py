@@ -1,0 +1,91 @@
+"""A sheet of training pictures, to judge them by eye: python -m scripts.preview_data --out sheet.png [--joints]
+
+With --joints the 49 joints are drawn on the pictures: green ones are visible, red ones are not; the limbs between them
+are cyan on the person's left side and magenta on the right.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from diffhmr.body.joints import SPIN49
+from diffhmr.body.model import BodyModel
+from diffhmr.config import DataConfig
+from diffhmr.datasets.people import People, sample_people
+from diffhmr.datasets.random import item_seeds
+from diffhmr.datasets.scene import RenderedPeople, SceneRenderer
+from diffhmr.errors import UserError, run_command
+from diffhmr.files import atomic_path
+
+_ZOOM = 4
+_SIDES = {"left": (255, 200, 0), "right": (220, 0, 220)}
+_LIMBS = (("shoulder", "elbow"), ("elbow", "wrist"), ("hip", "knee"), ("knee", "ankle"), ("ankle", "big_toe"))
+_VISIBLE, _HIDDEN = (0, 220, 0), (0, 0, 255)
+
+
+def main() -> int:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, required=True, help="PNG or JPEG file to write")
+    parser.add_argument("--count", type=int, default=64, help="number of pictures")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the stream")
+    parser.add_argument("--start", type=int, default=0, help="index of the first item")
+    parser.add_argument("--size", type=int, default=128, help="pixels per picture")
+    parser.add_argument("--joints", action="store_true", help="draw joints and their visibility, pictures enlarged")
+    parser.add_argument("--body", type=Path, default=Path("data/body/free_body.npz"))
+    parser.add_argument("--backgrounds", type=Path, default=None, help="folder of pictures")
+    args = parser.parse_args()
+    if args.count < 1 or args.size < 32:
+        raise UserError("--count must be at least 1 and --size at least 32")
+    body = BodyModel.load(args.body)
+    seeds = item_seeds(args.seed, "train", range(args.start, args.start + args.count))
+    people = sample_people(body, seeds, DataConfig(image_size=args.size))
+    rendered = SceneRenderer(body, args.size, args.backgrounds).render(people)
+    pictures = [to_bgr(image) for image in rendered.image]
+    if args.joints:
+        pictures = [draw_joints(picture, people, rendered, k) for k, picture in enumerate(pictures)]
+    with atomic_path(args.out) as temporary:
+        if not cv2.imwrite(str(temporary), sheet(pictures)):
+            raise UserError(f"cannot write {args.out}; choose a name that ends in .png or .jpg")
+    print(f"{args.out}: {args.count} pictures, {100 * float(rendered.visible.float().mean()):.0f} % of joints visible")
+    return 0
+
+
+def to_bgr(image: Tensor) -> np.ndarray:
+    """Picture for OpenCV from ``image [3, H, W]`` in [0, 1]."""
+    planes = (image.clamp(0, 1) * 255).round().byte().cpu().numpy()
+    return np.ascontiguousarray(planes[::-1].transpose(1, 2, 0))
+
+
+def sheet(pictures: list[np.ndarray]) -> np.ndarray:
+    """Pictures of one size in rows, as square as possible."""
+    columns = int(np.ceil(np.sqrt(len(pictures))))
+    filler = [np.zeros_like(pictures[0])] * (-len(pictures) % columns)
+    tiles = pictures + filler
+    return np.vstack([np.hstack(tiles[k : k + columns]) for k in range(0, len(tiles), columns)])
+
+
+def draw_joints(picture: np.ndarray, people: People, rendered: RenderedPeople, index: int) -> np.ndarray:
+    """Picture ``index`` enlarged, with limbs and joints."""
+    large = cv2.resize(picture, None, fx=_ZOOM, fy=_ZOOM, interpolation=cv2.INTER_NEAREST)
+    points = (people.joints2d[index] + 1) * (large.shape[0] / 2) - 0.5
+    where = {
+        name: tuple(torch.round(point).int().tolist()) for name, point in zip(SPIN49.joint_names, points, strict=True)
+    }
+    for side, colour in _SIDES.items():
+        for start, end in _LIMBS:
+            cv2.line(large, where[f"{side}_{start}"], where[f"{side}_{end}"], colour, 1, cv2.LINE_AA)
+    for name, visible in zip(SPIN49.joint_names, rendered.visible[index], strict=True):
+        cv2.circle(large, where[name], 3, _VISIBLE if visible else _HIDDEN, -1, cv2.LINE_AA)
+    return large
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

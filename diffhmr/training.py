@@ -1,0 +1,318 @@
+"""The one training loop.
+
+Steps, not epochs. Everything random in step n follows from (seed, n) and the items of the step from n alone, so that a
+run that was killed and resumed ends with the weights of one that was not, bit for bit on the CPU, and several
+processes see the batches of one. The state is small; a run can be killed at any time.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NoReturn
+
+import torch
+from torch import Tensor, nn
+
+from diffhmr.batch import ImageBatch
+from diffhmr.checkpoint import (
+    TrainingState,
+    load_body,
+    load_state,
+    load_weights,
+    save_model,
+    save_state,
+    without_downloads,
+)
+from diffhmr.config import ExperimentConfig
+from diffhmr.config_file import differing_keys, dump_config, load_config
+from diffhmr.datasets import build_dataset
+from diffhmr.diffusion.ema import Ema
+from diffhmr.errors import UserError
+from diffhmr.files import atomic_path, ensure_folder, write_json
+from diffhmr.models import HmrModel, build_model
+from diffhmr.training_data import BatchDataset, StepSlice, people_for_statistics, step_batches
+from diffhmr.training_log import MeanOfTerms, RunLog
+from diffhmr.training_processes import Processes, join_processes
+from diffhmr.training_steps import (
+    Gradients,
+    LossTerms,
+    build_optimizer,
+    compute_gradients,
+    learning_rate,
+    set_learning_rate,
+    step_seed,
+)
+from diffhmr.training_validation import Validation, hypotheses_picture, validate
+
+STATE_FILE = "state.pt"
+MODEL_FILE = "model.safetensors"
+CONFIG_FILE = "config.yaml"
+MAY_DIFFER = ("output", "train.steps", "train.workers", "train.log_every", "train.picture_every",
+              "train.checkpoint_every", "train.validate_every")  # fmt: skip
+"""Settings that a resumed run may change."""
+
+_log = logging.getLogger(__name__)
+
+
+def run(config: ExperimentConfig, *, resume: bool = False) -> Path:
+    """Train as ``config`` says and return the path of the final model file, ``output/name/model.safetensors``.
+
+    The file holds the moving average of the weights. The same folder gets ``config.yaml``, TensorBoard's events and,
+    every ``train.checkpoint_every`` steps, the model so far and the state from which ``resume`` goes on.
+
+    Raises:
+        UserError: the folder is in use and ``resume`` is off; the run to be resumed had other settings; a file that the
+            settings name is missing; a loss or gradient is not finite.
+    """
+    folder = config.output / config.name
+    with join_processes() as processes:
+        state = _find_start(folder, config, resume)
+        # Every process has to have looked at the folder before the main one writes to it.
+        processes.wait()
+        trainer = Trainer(config, processes)
+        if state is None:
+            trainer.start()
+        else:
+            trainer.restore(state)
+        if processes.is_main:
+            ensure_folder(folder)
+            with atomic_path(folder / CONFIG_FILE) as temporary:
+                temporary.write_text(dump_config(config), encoding="utf-8")
+        trainer.train(folder)
+        processes.wait()
+    return folder / MODEL_FILE
+
+
+def _find_start(folder: Path, config: ExperimentConfig, resume: bool) -> TrainingState | None:
+    """The newest state of the run in ``folder``, or None for a run that starts at step 0."""
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder} is not a folder; choose another name or output")
+    used = folder.exists() and any(folder.iterdir())
+    if not resume:
+        if used:
+            raise UserError(f"{folder} is not empty; continue that run with --resume or choose another name")
+        return None
+    state = load_state(folder / STATE_FILE) if (folder / STATE_FILE).exists() else None
+    if state is not None:
+        _require_same(state.config, config, folder)
+    elif (folder / CONFIG_FILE).exists():
+        _require_same(load_config(folder / CONFIG_FILE), config, folder)
+    elif used:
+        raise UserError(f"{folder} holds no run that could be resumed; choose another name or output")
+    if state is None:
+        _log.info("no checkpoint in %s yet: starting at step 0", folder)
+    return state
+
+
+def _require_same(old: ExperimentConfig, new: ExperimentConfig, folder: Path) -> None:
+    changed = [name for name in differing_keys(old, new) if name not in MAY_DIFFER]
+    if changed:
+        raise UserError(
+            f"the run in {folder} has other settings: {', '.join(changed)}; resume it with {folder / CONFIG_FILE}, or "
+            "choose another name"
+        )
+
+
+class Trainer:
+    """The parts of a run in one process: model, average, optimiser, data and what is done with them.
+
+    Args:
+        config: the experiment.
+        processes: this process among those of the run.
+    """
+
+    def __init__(self, config: ExperimentConfig, processes: Processes) -> None:
+        self.config = config
+        self.processes = processes
+        self.step = 0
+        share = processes.share(config.train.batch_size)
+        self._slice = (processes.rank * share, share)
+        # Data are made on the CPU, next to the workers; the model computes with a body of its own.
+        self.data_body = load_body(config.body.path)
+        self.body = load_body(config.body.path).to(processes.device)
+        torch.manual_seed(config.seed)
+        architecture = config.model if config.init is None else without_downloads(config.model)
+        self.model = build_model(architecture, self.body, config.loss)
+        self.model.to(processes.device)
+        if config.model.encoder.kind == "image":
+            self.model.to(memory_format=torch.channels_last)
+        self._average: Ema | None = None
+        self._validation_people: BatchDataset | None = None
+        self._copy = copy.deepcopy(self.model).eval()
+        if config.train.amp == "bf16":
+            self.model.encoder_autocast = torch.bfloat16
+        self._network = processes.parallel(LossTerms(self.model))
+        self.optimizer = build_optimizer(self.model, config.train)
+
+    @property
+    def average(self) -> Ema:
+        """The moving average of the weights; there is none before :meth:`start` or :meth:`restore`."""
+        assert self._average is not None
+        return self._average
+
+    def start(self) -> None:
+        """Give the model its start: the weights of ``init``, else the statistics of the people in the data.
+
+        Raises:
+            UserError: ``init`` does not fit the model.
+        """
+        if self.config.init is not None:
+            load_weights(self.config.init, self.model, self.config.model)
+        else:
+            people = people_for_statistics(self.config.data, self.data_body, self.config.train.statistics_items)
+            self.model.set_statistics(*people)
+        self._average = Ema(self.model, self.config.train.ema_decay)
+
+    def restore(self, state: TrainingState) -> None:
+        """Go on from ``state``.
+
+        Raises:
+            UserError: it belongs to another body file, or to a model with other layers.
+        """
+        if state.body_sha256 != self.body.sha256:
+            raise UserError(f"{self.body.path} is not the body that this run began with; put the old file back")
+        self._average = Ema(self.model, self.config.train.ema_decay)
+        try:
+            self.model.load_state_dict(state.model)
+            self._average.load_state_dict(state.ema)
+            self.optimizer.load_state_dict(state.optimizer)
+        except (RuntimeError, ValueError) as error:
+            raise UserError(f"the state of this run is from another version of the program ({error})") from error
+        self.step = state.step
+        _log.info("going on at step %d", self.step)
+
+    def gradients(self, batch: ImageBatch) -> Gradients:
+        """Forward and backward pass of the present step on this process's share of it; changes no weight."""
+        self.model.train()
+        seed = step_seed(self.config.seed, self.step)
+        return compute_gradients(self._network, batch, seed, self.config.loss, self.config.train.grad_clip)
+
+    def update(self) -> None:
+        """Change the weights by the gradients and count the step."""
+        set_learning_rate(self.optimizer, learning_rate(self.step, self.config.train))
+        self.optimizer.step()
+        self.average.update(self.model)
+        self.step += 1
+
+    def batches(self) -> Iterator[ImageBatch]:
+        """This process's share of the remaining steps, on its device."""
+        train = self.config.train
+        dataset = build_dataset(self.config.data, self.data_body, "train")
+        steps = StepSlice(self.step, train.steps, train.batch_size, *self._slice)
+        for batch in step_batches(dataset, steps, train.workers):
+            yield batch.to(self.processes.device)
+
+    def train(self, folder: Path) -> None:
+        """Run the remaining steps; reports, pictures and checkpoints go to ``folder``."""
+        train, means = self.config.train, MeanOfTerms()
+        log_folder = folder if self.processes.is_main and self.step < train.steps else None
+        with RunLog(log_folder, self.step, train.steps, train.batch_size) as log:
+            if self.step == 0:
+                log.text(0, "config", dump_config(self.config))
+            for batch in self.batches():
+                gradients = self.gradients(batch)
+                if not gradients.finite():
+                    self._stop(gradients, batch, folder)
+                terms = {f"loss/{name}": value for name, value in gradients.terms.items()}
+                means.add({"loss/total": gradients.total, **terms, "optimiser/gradient_norm": gradients.norm})
+                rate = learning_rate(self.step, train)
+                self.update()
+                log.advance()
+                if self._due(train.log_every):
+                    values = {name: float(self.processes.mean(value)) for name, value in means.take().items()}
+                    log.losses(self.step, {**values, "optimiser/lr": rate})
+                if self.processes.is_main:
+                    self._report(log, folder)
+
+    def _due(self, every: int) -> bool:
+        return self.step % every == 0 or self.step == self.config.train.steps
+
+    def _report(self, log: RunLog, folder: Path) -> None:
+        """Save, validate and draw when it is time to."""
+        train = self.config.train
+        save, check, draw = map(self._due, (train.checkpoint_every, train.validate_every, train.picture_every))
+        if save:
+            self.save(folder)
+        if check or draw:
+            validation = self._validation()
+            if check:
+                self._copy.load_state_dict(self.model.state_dict())
+                log.scalars(self.step, {f"val_raw/{k}": v for k, v in validate(self._copy, validation).items()})
+                scores = validate(self.averaged(), validation)
+                log.scalars(self.step, {f"val/{k}": v for k, v in scores.items()})
+                _log.info("step %d  %s", self.step, "  ".join(f"{k} {v:.1f}" for k, v in scores.items()))
+            if draw:
+                log.picture(self.step, "hypotheses", hypotheses_picture(self.averaged(), validation))
+        if save or check or draw:
+            log.pause()
+
+    def _validation(self) -> Validation:
+        if self._validation_people is None:
+            self._validation_people = build_dataset(self.config.data, self.data_body, "val")
+        return Validation(self._validation_people, self.body, self.config.sampler, self.config.seed)
+
+    def averaged(self) -> HmrModel:
+        """A model in evaluation mode with the averaged weights; valid until the next call."""
+        self.average.copy_to(self._copy)
+        return self._copy
+
+    def save(self, folder: Path) -> None:
+        """Write the averaged model and the state of the run; either replaces the previous one at once."""
+        finished = self.step >= self.config.train.steps
+        save_model(folder / MODEL_FILE, self.averaged(), self.config, self.body, self.step, finished=finished)
+        state = TrainingState(
+            step=self.step,
+            config=self.config,
+            body_sha256=self.body.sha256,
+            model=self.model.state_dict(),
+            ema=self.average.state_dict(),
+            optimizer=self.optimizer.state_dict(),
+        )
+        save_state(folder / STATE_FILE, state)
+
+    def _stop(self, gradients: Gradients, batch: ImageBatch, folder: Path) -> NoReturn:
+        """Save what led to numbers that are not finite, and end the run."""
+        generator = torch.Generator().manual_seed(step_seed(self.config.seed, self.step))
+        with torch.no_grad():
+            per_item = {name: values.tolist() for name, values in self.model.item_losses(batch, generator).items()}
+        suffix = "" if self.processes.is_main else f"_process_{self.processes.rank}"
+        path = folder / f"nonfinite_step_{self.step}{suffix}.json"
+        seeds = batch.item_seed.tolist()
+        first = self.step * self.config.train.batch_size + self._slice[0]
+        bad = {name: _finite_text(value) for name, value in gradients.terms.items() if not bool(value.isfinite())}
+        write_json(
+            path,
+            {
+                "step": self.step,
+                "total": _finite_text(gradients.total),
+                "gradient_norm": _finite_text(gradients.norm),
+                "terms": {name: _finite_text(value) for name, value in gradients.terms.items()},
+                "parameters_with_such_gradients": _without_finite_gradient(self.model),
+                "items": [
+                    {"index": first + i, "item_seed": seeds[i], **{k: _finite_text(v[i]) for k, v in per_item.items()}}
+                    for i in range(len(seeds))
+                ],
+            },
+        )
+        raise UserError(
+            f"step {self.step}: {', '.join(bad) or 'the gradient'} is not finite; the items are in {path}; lower "
+            "train.lr or train.grad_clip, or look for a bad label among them"
+        )
+
+
+def _finite_text(value: Tensor | float) -> float | str:
+    """A number as JSON can hold it."""
+    number = float(value)
+    return number if math.isfinite(number) else str(number)
+
+
+def _without_finite_gradient(model: nn.Module) -> list[str]:
+    return [
+        name
+        for name, value in model.named_parameters()
+        if value.grad is not None and not bool(value.grad.isfinite().all())
+    ]

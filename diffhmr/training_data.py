@@ -1,0 +1,144 @@
+"""The training data as a stream of steps: which items belong to a step, and who loads them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from diffhmr.batch import ImageBatch
+from diffhmr.body.model import BodyModel
+from diffhmr.body.params import SmplParams
+from diffhmr.config import DataConfig
+from diffhmr.datasets import build_dataset
+from diffhmr.errors import UserError
+
+_STATISTICS_CHUNK = 1024
+
+
+class BatchDataset(Protocol):
+    """A data set that makes a whole batch at once; item k is the same whatever the batch it is part of."""
+
+    def __len__(self) -> int: ...
+
+    def __getitems__(self, indices: Sequence[int]) -> ImageBatch:
+        """The items of these indices."""
+        ...
+
+
+@dataclass(frozen=True)
+class StepSlice:
+    """The steps of a run and this process's part of each.
+
+    Attributes:
+        start: first step.
+        stop: one after the last step.
+        batch_size: items per step, over all processes.
+        first: the first item of each step that falls to this process.
+        count: how many do.
+    """
+
+    start: int
+    stop: int
+    batch_size: int
+    first: int
+    count: int
+
+
+class StepSampler(Sampler[list[int]]):
+    """Item indices step by step: item i of step n is ``n * batch_size + i``, modulo the size of the data set.
+
+    The position in the data follows from the step, so that resuming needs no saved state.
+    """
+
+    def __init__(self, steps: StepSlice, num_items: int) -> None:
+        self._steps = steps
+        self._num_items = num_items
+
+    def __len__(self) -> int:
+        return self._steps.stop - self._steps.start
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for step in range(self._steps.start, self._steps.stop):
+            first = step * self._steps.batch_size + self._steps.first
+            yield [(first + item) % self._num_items for item in range(self._steps.count)]
+
+
+def step_batches(dataset: BatchDataset, steps: StepSlice, workers: int) -> Iterator[ImageBatch]:
+    """The batches of ``steps`` in order, on the CPU, made by ``workers`` processes ahead of time (0: in this one).
+
+    The number of workers changes no number: every batch is made on one thread, as summation order depends on threads.
+    """
+    sampler = StepSampler(steps, len(dataset))
+    if workers == 0:
+        for indices in sampler:
+            with _one_thread():
+                batch = dataset.__getitems__(indices)
+            yield batch
+        return
+    loader = DataLoader(
+        _AsDataset(dataset), batch_sampler=sampler, num_workers=workers, collate_fn=_whole_batch, prefetch_factor=4
+    )
+    yield from loader
+
+
+def people_for_statistics(data: DataConfig, body: BodyModel, count: int) -> tuple[SmplParams, Tensor]:
+    """SMPL parameters ``[N]`` and cameras ``[N, 3]`` of ``count`` training people, without rendering any.
+
+    Raises:
+        UserError: the training data hold too few people whose parameters and camera are known.
+    """
+    dataset = build_dataset(data.model_copy(update={"images": False}), body, "train")
+    count = min(count, len(dataset))
+    params: list[SmplParams] = []
+    cameras: list[Tensor] = []
+    for start in range(0, count, _STATISTICS_CHUNK):
+        targets = dataset.__getitems__(range(start, min(start + _STATISTICS_CHUNK, count))).targets
+        assert targets is not None
+        known = targets.has_params & targets.has_camera
+        params.append(targets.params.map(partial(_rows, known)))
+        cameras.append(targets.camera[known])
+    camera = torch.cat(cameras)
+    if camera.shape[0] < 2:
+        raise UserError("the training data hold no two people with known parameters: no statistics for the state")
+    joined = SmplParams(
+        torch.cat([part.global_orient for part in params]),
+        torch.cat([part.body_pose for part in params]),
+        torch.cat([part.betas for part in params]),
+    )
+    return joined, camera
+
+
+def _rows(chosen: Tensor, value: Tensor) -> Tensor:
+    return value[chosen]
+
+
+class _AsDataset(Dataset[ImageBatch]):
+    """Shows torch's loader a :class:`BatchDataset`."""
+
+    def __init__(self, dataset: BatchDataset) -> None:
+        self._dataset = dataset
+
+    def __getitems__(self, indices: list[int]) -> ImageBatch:
+        return self._dataset.__getitems__(indices)
+
+
+def _whole_batch(batch: Any) -> Any:
+    # The data set has made a batch already where torch's loader expects a list of items.
+    return batch
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

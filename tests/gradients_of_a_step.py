@@ -1,0 +1,29 @@
+"""Writes the gradients of one training step; run alone or under torchrun by ``tests/test_training.py``.
+
+Usage: python tests/gradients_of_a_step.py CONFIG.yaml OUT.pt
+"""
+
+from __future__ import annotations
+
+import sys
+
+import torch
+
+from diffhmr.config_file import load_config
+from diffhmr.training import Trainer
+from diffhmr.training_processes import join_processes
+
+
+def main() -> None:
+    """Build the trainer of the configuration and save what its first step's backward pass leaves behind."""
+    with join_processes() as processes:
+        trainer = Trainer(load_config(sys.argv[1]), processes)
+        trainer.start()
+        trainer.gradients(next(trainer.batches()))
+        gradients = {name: value.grad for name, value in trainer.model.named_parameters() if value.grad is not None}
+        if processes.is_main:
+            torch.save({"processes": processes.count, "gradients": gradients}, sys.argv[2])
+
+
+if __name__ == "__main__":
+    main()

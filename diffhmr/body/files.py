@@ -52,6 +52,7 @@ class BodyData:
         is_smpl: it has SMPL's mesh.
         v_template: ``(V, 3)``.
         shapedirs: ``(V, 3, num_betas)`` displacement per unit of each beta.
+        available_betas: number of shape directions in the file (10 in SMPL v1.0.0, 300 in v1.1.0).
         posedirs: ``(V, 3, 207)`` displacement per unit of ``R - 1`` of the joints 1 to 23, or None when there is none.
         faces: ``(F, 3)`` int64.
         weights: ``(V, 24)`` skinning weights, rows sum to 1.
@@ -69,6 +70,7 @@ class BodyData:
     is_smpl: bool
     v_template: np.ndarray
     shapedirs: np.ndarray
+    available_betas: int
     posedirs: np.ndarray | None
     faces: np.ndarray
     weights: np.ndarray
@@ -135,6 +137,7 @@ def _checked(path: Path, fields: Mapping[str, Any], num_betas: int) -> BodyData:
         is_smpl=is_smpl,
         v_template=v_template,
         shapedirs=shapedirs[:, :, :num_betas],
+        available_betas=shapedirs.shape[2],
         posedirs=_pose_directions(fields, size),
         faces=faces.astype(np.int64),
         weights=_skinning_weights(fields, size),

@@ -1,0 +1,156 @@
+"""The doctor: finds files by every accepted name, checks them, and says where to get the missing ones."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from diffhmr.body.files import SMPL_NUM_VERTICES
+from diffhmr.body.model import BodyModel
+from diffhmr.checkpoint import save_model
+from diffhmr.config import ExperimentConfig
+from scripts import doctor
+from tests.body.test_files import smpl_sized_fields, write_npz, write_official_pickle
+from tests.toy_body import make_fields
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    for name in ("body", "checkpoints", "datasets"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+    return tmp_path
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Path:
+    return tmp_path / "hub"
+
+
+def find(root: Path, hub: Path, name: str) -> doctor.Finding:
+    return next(finding for finding in doctor.diagnose(root, hub) if finding.name == name)
+
+
+def test_on_an_empty_machine_everything_has_a_remedy_with_a_place(root: Path, hub: Path) -> None:
+    findings = doctor.diagnose(root, hub)
+    assert {finding.group for finding in findings} == {
+        "bodies", "regressors", "checkpoints", "torchvision weights", "data sets",
+    }  # fmt: skip
+    for finding in findings:
+        assert finding.status == "missing" and finding.path is None and finding.purpose
+        assert finding.remedy is not None and str(root) in finding.remedy
+        assert re.search(r"https?://|git checkout|put any pictures", finding.remedy)
+    assert "smplify.is.tue.mpg.de" in str(find(root, hub, "SMPL neutral").remedy)
+    assert "smpl.is.tue.mpg.de" in str(find(root, hub, "SMPL female").remedy)
+
+
+def test_the_real_project_has_its_free_body(hub: Path) -> None:
+    finding = find(doctor.ROOT, hub, "free body (not SMPL)")
+    assert finding.status == "found" and finding.remedy is None
+    assert re.fullmatch("[0-9a-f]{12}", str(finding.details["sha256"])) and finding.details["betas"] == 10
+
+
+@pytest.mark.parametrize(
+    ("gender", "file_name"),
+    [
+        ("neutral", "SMPL_NEUTRAL.npz"),
+        ("neutral", "basicModel_neutral_lbs_10_207_0_v1.0.0.npz"),
+        ("male", "basicmodel_m_lbs_10_207_0_v1.1.0.npz"),
+        ("male", "SMPL_MALE.npz"),
+        ("female", "basicModel_f_lbs_10_207_0_v1.0.0.npz"),
+    ],
+)
+def test_smpl_is_found_under_its_names(root: Path, hub: Path, gender: str, file_name: str) -> None:
+    path = write_npz(root / "data" / "body" / file_name, **smpl_sized_fields())
+    finding = find(root, hub, f"SMPL {gender}")
+    assert finding.status == "found" and finding.path == str(path)
+    assert finding.details["gender"] == gender and finding.details["version"] == "v1.0.0"
+    assert finding.details["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+    others = [f for f in doctor.diagnose(root, hub) if f.name.startswith("SMPL ") and f.name != finding.name]
+    assert [other.status for other in others] == ["missing", "missing"]
+
+
+def test_version_follows_the_number_of_shape_directions(root: Path, hub: Path) -> None:
+    fields = smpl_sized_fields()
+    fields["shapedirs"] = np.zeros((SMPL_NUM_VERTICES, 3, 300), np.float16)
+    write_npz(root / "data" / "body" / "SMPL_MALE.npz", **fields)
+    assert find(root, hub, "SMPL male").details["version"] == "v1.1.0"
+
+
+def test_an_official_pickle_is_read_without_chumpy(root: Path, hub: Path) -> None:
+    write_official_pickle(root / "data" / "body" / "SMPL_FEMALE.pkl", make_fields())
+    finding = find(root, hub, "SMPL female")
+    assert finding.status == "found" and finding.details["vertices"] == 192
+
+
+def test_damaged_files_are_unusable_and_say_why(root: Path, hub: Path) -> None:
+    body = root / "data" / "body"
+    (body / "SMPL_NEUTRAL.pkl").write_bytes(b"broken")
+    np.save(body / "J_regressor_h36m.npy", np.ones((3, 3)))
+    np.savez(body / "smpl_mean_params.npz", pose=np.zeros(72), shape=np.zeros(10), cam=np.zeros(3))
+    (root / "data" / "checkpoints" / "diffhmr_synthetic.safetensors").write_bytes(b"broken")
+    (root / "data" / "datasets" / "amass").mkdir()
+    for name, reason in (
+        ("SMPL neutral", "no readable pickle"),
+        ("J_regressor_h36m.npy", "not a usable joint regressor"),
+        ("smpl_mean_params.npz", "expected pose"),
+        ("diffhmr_synthetic.safetensors", "diffhmr_synthetic.safetensors"),
+        ("AMASS motion archive", "holds no .npz files"),
+    ):
+        finding = find(root, hub, name)
+        assert finding.status == "unusable" and reason in str(finding.remedy) and finding.path is not None
+
+
+def test_regressors_and_mean_parameters(root: Path, hub: Path) -> None:
+    body = root / "data" / "body"
+    np.save(body / "J_regressor_extra.npy", np.full((9, 4), 0.25))
+    np.savez(body / "smpl_mean_params.npz", pose=np.zeros(144), shape=np.zeros(10), cam=np.zeros(3))
+    assert find(root, hub, "J_regressor_extra.npy").details["shape"] == "9 x 4"
+    assert find(root, hub, "smpl_mean_params.npz").status == "found"
+
+
+def test_checkpoints_shipped_and_others(root: Path, hub: Path, toy_body: BodyModel) -> None:
+    config = ExperimentConfig(name="mine")
+    save_model(root / "data" / "checkpoints" / "mine.safetensors", torch.nn.Linear(2, 2), config, toy_body, step=123)
+    finding = find(root, hub, "mine.safetensors")
+    assert finding.status == "found" and finding.details["step"] == 123
+    assert toy_body.name in str(finding.details["body"])
+    assert find(root, hub, "diffhmr_keypoints.safetensors").status == "missing"
+
+
+def test_network_weights_are_checked_against_their_name(root: Path, hub: Path) -> None:
+    hub.mkdir()
+    content = b"weights"
+    good = hub / f"net-{hashlib.sha256(content).hexdigest()[:8]}.pth"
+    good.write_bytes(content)
+    assert doctor.inspect_hashed_weights(good) == {"sha256": hashlib.sha256(content).hexdigest()[:12]}
+    wanted = next(w for w in doctor.wanted_files(root, hub) if w.name == "person and keypoint detector")
+    wanted.candidates[0].write_bytes(content)
+    finding = doctor.examine(wanted)
+    assert finding.status == "unusable" and "is damaged" in str(finding.remedy)
+
+
+def test_folders_count_what_they_hold(root: Path, hub: Path) -> None:
+    folder = root / "data" / "datasets" / "backgrounds" / "street"
+    folder.mkdir(parents=True)
+    for name in ("a.jpg", "b.PNG", "notes.txt"):
+        (folder / name).write_bytes(b"x")
+    assert find(root, hub, "background pictures").details == {"pictures": 2}
+
+
+def test_table_and_json_tell_the_same(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["doctor", "--json"])
+    assert doctor.main() == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["environment"]["torch"].startswith(torch.__version__.split("+")[0])
+    monkeypatch.setattr("sys.argv", ["doctor"])
+    assert doctor.main() == 0
+    table = capsys.readouterr().out
+    for finding in report["findings"]:
+        assert re.search(rf"{finding['status']}\s+{re.escape(finding['name'])}", table)
+        assert finding["purpose"] in table and (finding["remedy"] or "") in table

@@ -60,6 +60,7 @@ def _capsules() -> tuple[_Capsule, ...]:
 
 
 _CAPSULES = _capsules()
+_CAN_HIDE = np.array([[name not in capsule.own for name in SPIN49.joint_names] for capsule in _CAPSULES])
 
 
 def hidden_by_body(joints: Tensor) -> Tensor:
@@ -69,20 +70,21 @@ def hidden_by_body(joints: Tensor) -> Tensor:
         joints: ``[B, 49, 3]`` SPIN49 joints in the camera frame, metres, before the camera.
     """
     points = joints.double().numpy()
-    flat = points[..., :2] / points[..., 2:]
-    hidden = np.zeros(points.shape[:2], bool)
-    for capsule in _CAPSULES:
+    depth_of = np.ascontiguousarray(points[..., 2])
+    x, y = points[..., 0] / depth_of, points[..., 1] / depth_of
+    hidden = np.zeros(x.shape, bool)
+    for capsule, can_hide in zip(_CAPSULES, _CAN_HIDE, strict=True):
         start, end = _mixture(points, capsule.start), _mixture(points, capsule.end)
-        origin = start[:, :2] / start[:, 2:]
-        along = end[:, :2] / end[:, 2:] - origin
-        offset = flat - origin[:, None]
-        length = np.maximum((along * along).sum(-1), 1e-12)[:, None]
-        share = np.clip((offset * along[:, None]).sum(-1) / length, 0.0, 1.0)
+        start_x, start_y = start[:, :1] / start[:, 2:], start[:, 1:2] / start[:, 2:]
+        along_x, along_y = end[:, :1] / end[:, 2:] - start_x, end[:, 1:2] / end[:, 2:] - start_y
+        offset_x, offset_y = x - start_x, y - start_y
+        length = np.maximum(along_x * along_x + along_y * along_y, 1e-12)
+        share = np.clip((offset_x * along_x + offset_y * along_y) / length, 0.0, 1.0)
         # Limbs are short against the distance: depth grows nearly linearly along the axis in the picture.
         depth = start[:, 2:] + share * (end[:, 2:] - start[:, 2:])
-        distance = np.linalg.norm(offset - share[..., None] * along[:, None], axis=-1) * depth
-        can_hide = np.array([name not in capsule.own for name in SPIN49.joint_names])
-        hidden |= (distance < capsule.radius) & (depth + capsule.margin < points[..., 2]) & can_hide
+        across_x, across_y = (offset_x - share * along_x) * depth, (offset_y - share * along_y) * depth
+        within = across_x * across_x + across_y * across_y < capsule.radius**2
+        hidden |= within & (depth + capsule.margin < depth_of) & can_hide
     return torch.from_numpy(hidden)
 
 

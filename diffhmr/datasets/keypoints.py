@@ -25,6 +25,9 @@ ANNOTATED_SHARE = 0.4
 _SIGMA = np.array([26, 25, 25, 35, 35, 79, 79, 72, 72, 62, 62, 107, 107, 87, 87, 89, 89]) / 1000
 _RELATIVE_SIGMA = _SIGMA / np.sqrt(np.mean(_SIGMA**2))
 _SWAPPED = np.array([0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15])
+# Left point, the left point towards which it is moved, mean and standard deviation of the share of the way: shoulders
+# down the trunk, elbows and wrists along the arm, knees down and ankles up the shank.
+_ALONG = ((5, 11, 0.02, 0.04), (7, 9, 0.0, 0.05), (9, 7, 0.02, 0.05), (13, 15, 0.02, 0.05), (15, 13, 0.04, 0.05))
 _LEFT_HIP, _RIGHT_HIP, _LEFT_SHOULDER, _RIGHT_SHOULDER = 11, 12, 5, 6
 # What gets lost together, with relative frequency.
 _LIMBS: tuple[tuple[float, tuple[int, ...]], ...] = (
@@ -60,9 +63,9 @@ def corrupt_keypoints(
 ) -> Tensor:
     """Detector-like keypoints ``[B, 17, 3]`` (float32; x, y, confidence; all 0 when unseen).
 
-    Hips are moved to where annotators put them, a little outwards and up from the joint's centre by an amount that
-    differs from person to person (not if ``settings.jitter`` is 0). Points outside the crop, before or after the noise,
-    are unseen.
+    Before all noise, points are moved from the joints' centres to where annotators put them, by amounts that differ
+    from person to person (not if ``settings.jitter`` is 0). Points outside the crop, before or after the noise, are
+    unseen.
 
     Args:
         points: ``[B, 17, 2]`` true positions in crop coordinates.
@@ -79,7 +82,7 @@ def corrupt_keypoints(
     person = uniforms(item_seeds, Stream.KEYPOINT_PERSON, 8)
     clean, annotated = person[:, 0] < CLEAN_SHARE, person[:, 1] < ANNOTATED_SHARE
 
-    clicked = _annotated_hips(truth, item_seeds) if settings.jitter > 0 else truth
+    clicked = _clicked(truth, item_seeds) if settings.jitter > 0 else truth
     moved, error = _moved(clicked, seen, item_seeds, settings)
     kept = _kept(seen, annotated, person, item_seeds, settings)
     where = np.where(clean[:, None, None], truth, moved)
@@ -93,13 +96,15 @@ def corrupt_keypoints(
     return torch.from_numpy(result.astype(np.float32))
 
 
-def _annotated_hips(points: Floats, seeds: Seeds) -> Floats:
-    """``points [B, 17, 2]`` with the hips moved along the line through them and towards the shoulders.
+def _clicked(points: Floats, seeds: Seeds) -> Floats:
+    """``points [B, 17, 2]`` where annotators of this person would put them.
 
     SMPL's hips are the centres of the joints; COCO's annotators click on the outside of the pelvis, often near the
-    belt. Means: 12 % of half the distance of the hips outwards, 5 % of the trunk's length up.
+    belt: 12 % of half the distance of the hips outwards, 5 % of the trunk's length up, in the mean. The other points of
+    the limbs lie along their bones by ``_ALONG`` (mean and standard deviation in bone lengths), which also covers
+    proportions that the body model lacks. Both sides of a person are moved alike.
     """
-    normal = normals(seeds, Stream.KEYPOINT_HIPS, 2)
+    normal = normals(seeds, Stream.KEYPOINT_CLICKED, 2 + len(_ALONG))
     outward = np.clip(0.12 + 0.16 * normal[:, 0], -0.3, 0.6)[:, None]
     upward = np.clip(0.05 + 0.06 * normal[:, 1], -0.12, 0.22)[:, None]
     left, right = points[:, _LEFT_HIP], points[:, _RIGHT_HIP]
@@ -108,6 +113,10 @@ def _annotated_hips(points: Floats, seeds: Seeds) -> Floats:
     result = points.copy()
     result[:, _LEFT_HIP] = left + outward * half + upward * torso
     result[:, _RIGHT_HIP] = right - outward * half + upward * torso
+    for k, (point, towards, mean, deviation) in enumerate(_ALONG):
+        share = (mean + deviation * np.clip(normal[:, 2 + k], -2.5, 2.5))[:, None]
+        for side in (0, 1):
+            result[:, point + side] += share * (points[:, towards + side] - points[:, point + side])
     return result
 
 

@@ -209,7 +209,9 @@ def _visible_extent(points: Floats, cut_at: Floats, only_keypoints: NDArray[np.b
 
 def _bounds(low: Floats, high: Floats, used: NDArray[np.bool_]) -> tuple[Floats, Floats]:
     """Smallest ``low`` and largest ``high`` ``[B, N, 2]`` among the points ``used [B, N]``."""
-    return np.where(used[..., None], low, np.inf).min(axis=1), np.where(used[..., None], high, -np.inf).max(axis=1)
+    smallest = [np.where(used, low[..., axis], np.inf).min(axis=1) for axis in (0, 1)]
+    largest = [np.where(used, high[..., axis], -np.inf).max(axis=1) for axis in (0, 1)]
+    return np.stack(smallest, axis=1), np.stack(largest, axis=1)
 
 
 def _photo_border(seeds: Seeds, low: Floats, high: Floats, side: Floats, cut_at: Floats) -> Floats:

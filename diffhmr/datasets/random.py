@@ -47,7 +47,7 @@ class Stream(IntEnum):
     KEYPOINT_OUTLIER = 42
     KEYPOINT_DROP = 43
     KEYPOINT_CONFIDENCE = 44
-    KEYPOINT_HIPS = 45
+    KEYPOINT_CLICKED = 45
 
 
 def hash64(item_seeds: Seeds, stream: int, count: int) -> NDArray[np.uint64]:

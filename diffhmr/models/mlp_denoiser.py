@@ -18,8 +18,8 @@ class MlpDenoiser(nn.Module):
 
     The condition is projected once per item, by :meth:`condition`, to an offset of the first hidden layer and to an
     embedding that joins that of the time. Scale and shift of every block and of the output follow from their sum
-    (FiLM, Perez et al. 2018; adaLN, Peebles and Xie 2023). Samples that share item and time share the modulation, so that a sampling step
-    of many hypotheses costs little more than the trunk.
+    (FiLM, Perez et al. 2018; adaLN, Peebles and Xie 2023). Samples that share item and time share the modulation, so
+    that a sampling step of many hypotheses costs little more than the trunk.
 
     The residual branches and the output start small, not at zero: every parameter has a gradient from the first step.
 

@@ -19,6 +19,7 @@ TOKEN_CHANNELS = 6
 
 _HEADS = 4
 _HEAD_DIM = 32
+_EPSILON = 1e-8
 
 
 class UnetDenoiser(nn.Module):
@@ -148,7 +149,7 @@ class _ChannelRMSNorm(nn.Module):
         self.gain = nn.Parameter(torch.ones(channels, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        return functional.normalize(x, dim=1) * (self.gain * x.shape[1] ** 0.5)
+        return x * (x.square().mean(dim=1, keepdim=True) + _EPSILON).rsqrt() * self.gain
 
 
 class _ResidualBlock(nn.Module):

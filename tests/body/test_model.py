@@ -12,7 +12,7 @@ import torch
 from smplx.utils import Struct
 from smplx.vertex_ids import vertex_ids
 
-from diffhmr.body.files import BodyData, read_body
+from diffhmr.body.files import BODY_FOLDER, BodyData, read_body
 from diffhmr.body.joints import (
     COCO17,
     H36M17,
@@ -92,6 +92,25 @@ def test_mesh_equals_smplx(body: BodyModel) -> None:
     posed = body(params)
     torch.testing.assert_close(posed.vertices, reference.vertices, atol=1e-5, rtol=0)
     torch.testing.assert_close(posed.joints, reference.joints[:, :24], atol=1e-5, rtol=0)
+
+
+@pytest.mark.smpl
+def test_official_smpl_equals_smplx() -> None:
+    """On whichever of the licensed files are in data/body/."""
+    paths = [path for path in BODY_FOLDER.iterdir() if path.name.lower().startswith(("smpl_", "basicmodel_"))]
+    if not paths:
+        pytest.skip("no SMPL file in data/body/")
+    params = random_params(4)
+    for path in paths:
+        data = read_body(path)
+        assert data.is_smpl and data.posedirs is not None
+        reference = smplx_model(data, 4)(
+            betas=params.betas,
+            global_orient=params.global_orient.unsqueeze(1),
+            body_pose=params.body_pose,
+            pose2rot=False,
+        )
+        torch.testing.assert_close(BodyModel(data)(params).vertices, reference.vertices, atol=1e-5, rtol=0)
 
 
 def test_toy_body_exercises_every_term(toy_body: BodyModel) -> None:

@@ -44,7 +44,13 @@ _LIMBS = ("shoulder", "elbow", "wrist", "hip", "hip_lsp", "knee", "ankle", "heel
 
 def _capsules() -> tuple[_Capsule, ...]:
     chest, belly = {"neck": 0.85, "pelvis": 0.15}, {"pelvis": 0.9, "neck": 0.1}
-    capsules = [_Capsule(chest, belly, 0.1, 0.1, _MIDDLE), _Capsule(_HEAD, _CROWN, 0.08, 0.05, _IN_HEAD)]
+    # The eye on the far side of a profile lies hardly behind the middle of the head.
+    all_but_eyes = tuple(name for name in SPIN49.joint_names if not name.endswith("_eye"))
+    capsules = [
+        _Capsule(chest, belly, 0.115, 0.09, _MIDDLE),
+        _Capsule(_HEAD, _CROWN, 0.08, 0.05, _IN_HEAD),
+        _Capsule(_HEAD, _CROWN, 0.08, 0.015, all_but_eyes),
+    ]
     for side in ("left", "right"):
         shoulder, elbow, wrist, hip, hip_lsp, knee, ankle, *foot = (f"{side}_{name}" for name in _LIMBS)
         armpit, waist = {shoulder: 0.7, "neck": 0.2, hip: 0.1}, {hip: 0.8, "pelvis": 0.1, shoulder: 0.1}

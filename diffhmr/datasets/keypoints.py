@@ -79,12 +79,12 @@ def corrupt_keypoints(
     seen = visible.numpy()
     in_crop = (np.abs(truth) <= 1).all(-1)
     inside_photo = in_crop if inside is None else in_crop & inside.numpy()
-    person = uniforms(item_seeds, Stream.KEYPOINT_PERSON, 8)
+    person = uniforms(item_seeds, Stream.KEYPOINT_PERSON, 4)
     clean, annotated = person[:, 0] < CLEAN_SHARE, person[:, 1] < ANNOTATED_SHARE
 
     clicked = _clicked(truth, item_seeds) if settings.jitter > 0 else truth
     moved, error = _moved(clicked, seen, item_seeds, settings)
-    kept = _kept(seen, annotated, person, item_seeds, settings)
+    kept = _kept(seen, annotated, item_seeds, settings)
     where = np.where(clean[:, None, None], truth, moved)
     error = np.where(clean[:, None], 0.0, error)
     kept = np.where(clean[:, None], seen, kept) & inside_photo
@@ -142,22 +142,17 @@ def _moved(
 
 
 def _kept(
-    seen: NDArray[np.bool_],
-    annotated: NDArray[np.bool_],
-    person: Floats,
-    seeds: Seeds,
-    settings: KeypointNoiseConfig,
+    seen: NDArray[np.bool_], annotated: NDArray[np.bool_], seeds: Seeds, settings: KeypointNoiseConfig
 ) -> NDArray[np.bool_]:
     """``[B, 17]`` which points are reported at all."""
     uniform = uniforms(seeds, Stream.KEYPOINT_DROP, 2 * NUM_POINTS + 4)
     # Annotators label or leave out all hidden points of a person alike; detectors decide point by point.
     hidden_lost = uniform[:, :NUM_POINTS] < settings.drop_hidden
-    decided = uniform[:, 2 * NUM_POINTS : 2 * NUM_POINTS + 1]
-    alike = decided < settings.drop_hidden
-    hidden_lost = np.where(annotated[:, None] & (person[:, 4:5] < 0.6), alike, hidden_lost)
-    # The share of lost points is that of the average person: some lose none, some many.
-    proneness = -np.log(uniform[:, 2 * NUM_POINTS + 1 : 2 * NUM_POINTS + 2])
-    single_lost = uniform[:, NUM_POINTS : 2 * NUM_POINTS] < np.minimum(settings.drop_point * proneness, 0.7)
+    alike = uniform[:, 2 * NUM_POINTS : 2 * NUM_POINTS + 1] < settings.drop_hidden
+    hidden_lost = np.where(annotated[:, None], alike, hidden_lost)
+    # The share of lost points is that of the average person: half lose none, the others twice as many.
+    proneness = 2 * np.maximum(-np.log(2 * uniform[:, 2 * NUM_POINTS + 1 : 2 * NUM_POINTS + 2]), 0.0)
+    single_lost = uniform[:, NUM_POINTS : 2 * NUM_POINTS] < np.minimum(settings.drop_point * proneness, 0.8)
     limb = _LIMB_MASKS[pick(uniform[:, 2 * NUM_POINTS + 2], _LIMB_WEIGHTS)]
     limb_lost = limb & (uniform[:, 2 * NUM_POINTS + 3 :] < settings.drop_limb)
     kept: NDArray[np.bool_] = ~single_lost & ~limb_lost & (seen | ~hidden_lost)

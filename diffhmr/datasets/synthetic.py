@@ -23,6 +23,7 @@ from diffhmr.datasets.keypoints import corrupt_keypoints
 from diffhmr.datasets.people import People, covered, inside_border, sample_people
 from diffhmr.datasets.poses import PoseSource, sample_poses
 from diffhmr.datasets.random import item_seeds
+from diffhmr.datasets.scene import render_people
 
 Split = Literal["train", "val", "test"]
 
@@ -45,10 +46,10 @@ class SyntheticPeople:
     def __init__(self, body: BodyModel, config: DataConfig, split: Split) -> None:
         self._config = config
         self._split: Split = split
-        self._body = body
+        self._body = body if body.v_template.device.type == "cpu" else copy.deepcopy(body).cpu()
         self._size = {"train": config.train_items, "val": config.val_items, "test": config.test_items}[split]
         # In float64 the rounding to float32 hides that the order of sums depends on the size of the batch.
-        self._exact_body = copy.deepcopy(body).cpu().double()
+        self._exact_body = copy.deepcopy(self._body).double()
         self._poses: PoseSource = sample_poses if config.archive is None else MotionArchive(config.archive)
 
     def __len__(self) -> int:
@@ -72,9 +73,7 @@ class SyntheticPeople:
         occluded = _occluded(people, unhidden)
         if not self._config.images:
             visible = unhidden & ~covered(people.joints2d, people.occluders)
-            return self._batch(people, visible, occluded, None, None)
-        from diffhmr.datasets.scene import render_people
-
+            return self._batch(people, visible, occluded)
         rendered = render_people(people, self._body, self._config.image_size, self._config.backgrounds)
         return self._batch(people, rendered.visible, occluded, rendered.image, rendered.mask)
 
@@ -84,7 +83,12 @@ class SyntheticPeople:
         return sample_people(self._exact_body, seeds, self._config, self._poses)
 
     def _batch(
-        self, people: People, visible: Tensor, occluded: Tensor, image: Tensor | None, mask: Tensor | None
+        self,
+        people: People,
+        visible: Tensor,
+        occluded: Tensor,
+        image: Tensor | None = None,
+        mask: Tensor | None = None,
     ) -> ImageBatch:
         coco = list(COCO17_FROM_SPIN49)
         points = people.joints2d[:, coco]

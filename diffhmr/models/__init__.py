@@ -10,7 +10,7 @@ from diffhmr.config import DiffusionConfig, EncoderConfig, LossConfig, ModelConf
 from diffhmr.diffusion.process import Process
 from diffhmr.diffusion.schedule import cosine_schedule, linear_schedule
 from diffhmr.models.diff_hmr import DiffHMR, DiffusionOptions
-from diffhmr.models.encoders import ImageEncoder, KeypointEncoder
+from diffhmr.models.encoders import Encoder, ImageEncoder, KeypointEncoder, KeypointMlpEncoder
 from diffhmr.models.mlp_denoiser import MlpDenoiser
 from diffhmr.models.regressor import Regressor
 from diffhmr.models.spin import SPIN
@@ -48,7 +48,9 @@ def build_model(config: ModelConfig, body: BodyModel, loss: LossConfig | None = 
     return DiffHMR(base, _build_denoiser(config, encoder.dim, base.codec.dim), process, options)
 
 
-def _build_encoder(config: EncoderConfig) -> ImageEncoder | KeypointEncoder:
+def _build_encoder(config: EncoderConfig) -> Encoder:
+    if config.kind == "keypoints" and config.network == "mlp":
+        return KeypointMlpEncoder(config.width, config.layers)
     if config.kind == "keypoints":
         return KeypointEncoder(config.width, config.layers, config.heads)
     return ImageEncoder(config.backbone, config.weights == "imagenet", config.norm)

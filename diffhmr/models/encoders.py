@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import torch
 import torch.nn.functional as functional
@@ -15,6 +15,7 @@ from diffhmr.errors import UserError
 
 Backbone = Literal["resnet18", "resnet34", "resnet50"]
 Norm = Literal["batch", "frozen"]
+Encoder: TypeAlias = "ImageEncoder | KeypointEncoder | KeypointMlpEncoder"
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -99,11 +100,10 @@ class KeypointEncoder(nn.Module):
         Raises:
             UserError: the batch has no keypoints.
         """
-        if batch.keypoints is None:
-            raise UserError("this model looks at keypoints, but the input holds none: give keypoints or an image model")
-        seen = batch.keypoints[..., 2:] > 0
+        keypoints = require_keypoints(batch)
+        seen = keypoints[..., 2:] > 0
         # Whatever an unseen point's coordinates are, they say nothing.
-        points = torch.where(seen, batch.keypoints, 0)
+        points = torch.where(seen, keypoints, 0)
         tokens = torch.where(seen, self.point(_point_features(points)), self.unseen) + self.joint
         summary = self.summary(points.flatten(1)).unsqueeze(1)
         tokens = torch.cat([summary, tokens], dim=1)
@@ -111,6 +111,54 @@ class KeypointEncoder(nn.Module):
             tokens = block(tokens)
         z: Tensor = self.head(tokens[:, 0])
         return z
+
+
+class KeypointMlpEncoder(nn.Module):
+    """A residual MLP over the 17 COCO points together: a tenth of the transformer's cost, the choice for a CPU.
+
+    The input holds, for every point, the features of :class:`KeypointEncoder` and whether it is seen; the features of
+    an unseen point are 0.
+
+    Args:
+        width: of z and of the trunk; the blocks are twice as wide inside.
+        layers: number of residual blocks.
+    """
+
+    def __init__(self, width: int = 768, layers: int = 3) -> None:
+        super().__init__()
+        self.dim = width
+        self.input = nn.Linear(_NUM_KEYPOINTS * (4 + 4 * _FREQUENCIES), width)
+        self.blocks = nn.ModuleList(
+            nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
+            for _ in range(layers)
+        )
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, batch: ImageBatch) -> Tensor:
+        """z ``[B, width]`` of ``batch.keypoints``.
+
+        Raises:
+            UserError: the batch has no keypoints.
+        """
+        keypoints = require_keypoints(batch)
+        seen = keypoints[..., 2:] > 0
+        features = torch.cat([torch.where(seen, _point_features(keypoints), 0), seen.to(keypoints.dtype)], dim=-1)
+        hidden: Tensor = self.input(features.flatten(1))
+        for block in self.blocks:
+            hidden = hidden + block(hidden)
+        z: Tensor = self.norm(hidden)
+        return z
+
+
+def require_keypoints(batch: ImageBatch) -> Tensor:
+    """The keypoints ``[B, 17, 3]`` of a batch that must have them.
+
+    Raises:
+        UserError: the batch has no keypoints.
+    """
+    if batch.keypoints is None:
+        raise UserError("this model looks at keypoints, but the input holds none: give keypoints or an image model")
+    return batch.keypoints
 
 
 class TransformerBlock(nn.Module):

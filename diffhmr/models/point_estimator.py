@@ -11,7 +11,7 @@ from diffhmr.body.model import BodyModel
 from diffhmr.body.params import SmplParams
 from diffhmr.geometry.rotation import mean_rotation
 from diffhmr.losses import regressor_terms
-from diffhmr.models.encoders import ImageEncoder, KeypointEncoder
+from diffhmr.models.encoders import Encoder
 from diffhmr.models.item_random import draw_seed, step_keys
 from diffhmr.models.regressor import Regressor
 
@@ -36,7 +36,7 @@ class PointEstimator(nn.Module):
 
     def __init__(
         self,
-        encoder: ImageEncoder | KeypointEncoder,
+        encoder: Encoder,
         regressor: Regressor,
         codec: StateCodec,
         body: BodyModel,

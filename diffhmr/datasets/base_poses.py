@@ -163,8 +163,8 @@ STANCES: tuple[Posture, ...] = (
     Posture("kneel", 1.2, {"hip_flex": 6, "knee": 92, "ankle": -38}, 1.2, {"hinge": 12}),
     Posture("kneel on one knee", 2, {"root_pitch": 6, "hip_flex": (92, 2), "knee": (92, 98), "ankle": (2, -10),
                                      "toe": (0, 30)}, 1.3, {"hinge": 10}),
-    Posture("on all fours", 1.2, {"root_pitch": 84, "nod": -32, "hip_flex": (88, 74), "knee": (88, 84), "ankle": -35,
-                                  "elevation": (88, 78), "plane": 84, "elbow": 8}, 1.2, {"stride": 9}, own_arms=0.95),
+    Posture("on all fours", 1.2, {"root_pitch": 70, "nod": -30, "hip_flex": (76, 62), "knee": (90, 86), "ankle": -35,
+                                  "elevation": (78, 68), "plane": 84, "elbow": 8}, 1.2, {"stride": 9}, own_arms=0.95),
     # Lunging, skiing, skating, boards
     Posture("lunge", 3, {"root_pitch": 6, "hip_flex": (80, -14), "knee": (80, 24), "ankle": (14, -2), "toe": (0, 28)},
             1.3, {"stride": 10, "hinge": 9}),

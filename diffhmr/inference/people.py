@@ -223,7 +223,7 @@ def _normalised_keypoints(person: PersonInput) -> Tensor:
             "give --keypoints FILE.json or choose an image model with --checkpoint"
         )
     points = torch.from_numpy(person.keypoints.points).float()
-    centre, side = torch.tensor(person.centre), torch.tensor(person.side)
+    centre, side = torch.tensor(person.centre, dtype=points.dtype), torch.tensor(person.side, dtype=points.dtype)
     scaled = torch.cat([box_to_normalised(points[:, :2], centre, side), points[:, 2:]], dim=-1)
     # In training, points outside the crop are unseen.
     given = (points[:, 2:] > 0) & (scaled[:, :2].abs() <= 1).all(-1, keepdim=True)

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from diffhmr.body.model import BodyModel
+from diffhmr.errors import UserError
+from diffhmr.inference.files import MAX_PICTURE, write_people
+from diffhmr.inference.photo import Photo
+from diffhmr.inference.predict import PredictOptions, predict
+from diffhmr.inference.result import load_result
+from tests.inference.example_people import perfect, true_body
+
+
+def photo(name: str, width: int = 320, height: int = 240) -> Photo:
+    return Photo(Path(name), np.full((height, width, 3), 200, np.uint8))
+
+
+def test_everything_is_written(tmp_path: Path, free_body: BodyModel) -> None:
+    truths = [true_body(free_body, photo(name), 400, seed) for name, seed in (("a.jpg", 0), ("a.jpg", 1), ("a.png", 0))]
+    people = [truth.person for truth in truths]
+    results = predict(perfect(free_body, truths), people, PredictOptions(num_samples=10, focal_px=400), "x")
+    written = write_people(people, results, free_body, tmp_path / "out", "ply")
+    assert sorted(written) == sorted(path for path in (tmp_path / "out").rglob("*") if path.is_file())
+    names = sorted(path.name for path in written if path.parent.name == "a_jpg")
+    meshes = [
+        f"person{index}_{name}.ply" for index in (0, 1) for name in ("answer", *(f"sample{k}" for k in range(1, 9)))
+    ]
+    rest = [
+        f"person{index}{end}"
+        for index in (0, 1)
+        for end in (".json", ".npz", "_overlay.png", "_sheet.png", "_spread.png")
+    ]
+    assert names == sorted([*meshes, *rest, "people_overlay.png"])
+    assert {path.parent.name for path in written} == {"a_jpg", "a_png"}
+    assert len(load_result(tmp_path / "out/a_jpg/person1.npz")) == 10
+
+
+def test_an_overlay_shows_one_person_and_everybody(tmp_path: Path, free_body: BodyModel) -> None:
+    truths = [true_body(free_body, photo("a.jpg"), 400, seed) for seed in (0, 1)]
+    people = [truth.person for truth in truths]
+    results = predict(perfect(free_body, truths), people, PredictOptions(num_samples=1, focal_px=400), "x")
+    write_people(people, results, free_body, tmp_path)
+    drawn = []
+    for name in ("person0_overlay", "person1_overlay", "people_overlay"):
+        picture = cv2.imread(str(tmp_path / "a" / f"{name}.png"))
+        assert picture is not None and picture.shape == (240, 320, 3)
+        drawn.append((picture != 200).any(-1))
+    assert (drawn[2] == (drawn[0] | drawn[1])).mean() > 0.999
+    assert drawn[0].sum() > 500 and (drawn[0] & ~drawn[1]).any() and (drawn[1] & ~drawn[0]).any()
+
+
+def test_large_photos_are_shrunk_for_overlays(tmp_path: Path, free_body: BodyModel) -> None:
+    truth = true_body(free_body, photo("big.jpg", 2 * MAX_PICTURE, 1200), 3000, 0)
+    results = predict(perfect(free_body, [truth]), [truth.person], PredictOptions(num_samples=1, focal_px=3000), "x")
+    write_people([truth.person], results, free_body, tmp_path)
+    picture = cv2.imread(str(tmp_path / "big/person0_overlay.png"))
+    assert picture is not None and picture.shape == (600, MAX_PICTURE, 3)
+    rows, columns = np.nonzero((picture != 200).any(-1))
+    x0, y0, x1, y1 = truth.person.box
+    extent = np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]) * 2
+    assert np.abs(extent - np.array(truth.person.box)).max() < 0.15 * max(x1 - x0, y1 - y0)
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path, free_body: BodyModel) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(UserError, match="cannot write"):
+        write_people([], [], free_body, tmp_path / "file")

@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from diffhmr.errors import UserError
+from diffhmr.inference.photo import Photo, crop_square, list_images, read_photo
+from tests.inference.example_people import striped_photo
+
+
+def exif_jpeg(rgb: np.ndarray, orientation: int) -> bytes:
+    """A JPEG whose EXIF header says how the camera was held."""
+    done, encoded = cv2.imencode(".jpg", rgb[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 98])
+    assert done
+    tiff = b"II*\x00" + struct.pack("<IHHHIHHI", 8, 1, 0x0112, 3, 1, orientation, 0, 0)
+    segment = b"Exif\x00\x00" + tiff
+    return encoded.tobytes()[:2] + b"\xff\xe1" + struct.pack(">H", len(segment) + 2) + segment + encoded.tobytes()[2:]
+
+
+def half_and_half() -> np.ndarray:
+    """Red above blue, 16 wide and 32 high."""
+    rgb = np.zeros((32, 16, 3), np.uint8)
+    rgb[:16, :, 0] = 255
+    rgb[16:, :, 2] = 255
+    return rgb
+
+
+def test_colours_are_rgb_and_exact(tmp_path: Path) -> None:
+    photo = striped_photo(tmp_path / "a.png")
+    again = read_photo(tmp_path / "a.png")
+    assert np.array_equal(again.rgb, photo.rgb)
+    assert (again.width, again.height) == (160, 120)
+
+
+def test_the_exif_orientation_is_applied(tmp_path: Path) -> None:
+    path = tmp_path / "held.jpg"
+    path.write_bytes(exif_jpeg(half_and_half(), 6))  # turn by 90 degrees clockwise to see it upright
+    photo = read_photo(path)
+    assert (photo.width, photo.height) == (32, 16)
+    assert photo.rgb[8, 4, 2] > 200 and photo.rgb[8, 28, 0] > 200, "blue on the left, red on the right"
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_sixteen_bits_and_grey(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"deep{suffix}"
+    cv2.imwrite(str(path), np.full((4, 6), 40000, np.uint16))
+    photo = read_photo(path)
+    assert photo.rgb.shape == (4, 6, 3) and photo.rgb.dtype == np.uint8
+    assert np.abs(photo.rgb.astype(int) - 40000 / 257).max() <= 1
+
+
+def test_transparent_parts_become_grey(tmp_path: Path) -> None:
+    bgra = np.full((4, 6, 4), 255, np.uint8)
+    bgra[:, 3:, 3] = 0
+    cv2.imwrite(str(tmp_path / "a.png"), bgra)
+    rgb = read_photo(tmp_path / "a.png").rgb
+    assert (rgb[:, :3] == 255).all() and (rgb[:, 3:] == 128).all()
+
+
+def test_bad_files_are_named(tmp_path: Path) -> None:
+    whole = exif_jpeg(half_and_half(), 1)
+    contents = {
+        "empty.jpg": (b"", "is empty"),
+        "text.png": (b"no picture", "cannot be read"),
+        "torn.jpg": (whole[:-40], "cut off"),
+        "header.jpg": (whole[:30], "cut off"),
+    }
+    for name, (content, reason) in contents.items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(UserError, match=reason) as caught:
+            read_photo(tmp_path / name)
+        assert name in str(caught.value) and "\n" not in str(caught.value)
+    with pytest.raises(UserError, match="not found"):
+        read_photo(tmp_path / "missing.jpg")
+
+
+def test_data_behind_the_picture_does_no_harm(tmp_path: Path) -> None:
+    path = tmp_path / "motion.jpg"
+    path.write_bytes(exif_jpeg(half_and_half(), 1) + b"\xff\xda" + b"a film" * 20)
+    assert read_photo(path).height == 32
+
+
+def test_folders_are_listed_in_order(tmp_path: Path) -> None:
+    for name in ("b.JPG", "a.png", "notes.txt"):
+        (tmp_path / name).write_bytes(b"x")
+    assert [path.name for path in list_images(tmp_path)] == ["a.png", "b.JPG"]
+    (tmp_path / "none").mkdir()
+    with pytest.raises(UserError, match="no picture in the folder"):
+        list_images(tmp_path / "none")
+
+
+def test_a_crop_of_the_same_size_is_a_cut(tmp_path: Path) -> None:
+    photo = striped_photo(tmp_path / "a.png")
+    crop = crop_square(photo, (31.5, 47.5), 32, 32)
+    assert np.array_equal(crop, photo.rgb[32:64, 16:48])
+
+
+def test_crops_have_sub_pixel_position() -> None:
+    ramp = np.repeat(np.arange(0, 200, 2, dtype=np.uint8)[None, :, None], 100, axis=0).repeat(3, axis=2)
+    crop = crop_square(Photo(Path("ramp"), ramp), (50.25, 50.0), 20, 40)
+    # Output column c lies at 50.25 + (c + 0.5) / 2 - 10 pixels, and the ramp rises by 2 per pixel.
+    expected = 2 * (50.25 + (np.arange(40) + 0.5) / 2 - 10)
+    assert np.abs(crop[20, :, 0] - expected).max() <= 1
+
+
+def test_shrinking_does_not_alias() -> None:
+    stripes = np.zeros((300, 300, 3), np.uint8)
+    stripes[:, ::2] = 255
+    crop = crop_square(Photo(Path("stripes"), stripes), (149.5, 149.5), 290, 41)
+    inner = crop[2:-2, 2:-2].astype(float)
+    assert inner.std() < 4 and abs(inner.mean() - 127.5) < 3
+
+
+def test_outside_the_photo_is_its_mean_colour() -> None:
+    photo = Photo(Path("flat"), np.full((50, 50, 3), (10, 90, 200), np.uint8))
+    for centre in ((0.0, 25.0), (-300.0, -300.0)):
+        assert np.abs(crop_square(photo, centre, 60, 30).astype(int) - (10, 90, 200)).max() <= 1

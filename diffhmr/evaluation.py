@@ -18,7 +18,7 @@ from diffhmr.body.codec import StateCodec
 from diffhmr.body.model import BodyModel
 from diffhmr.body.params import NUM_BETAS, SmplParams
 from diffhmr.checkpoint import REPOSITORY, load_checkpoint
-from diffhmr.config import DataConfig, ExperimentConfig, SamplerConfig
+from diffhmr.config import DataConfig, ExperimentConfig, KeypointNoiseConfig, SamplerConfig
 from diffhmr.datasets import build_dataset
 from diffhmr.errors import UserError
 from diffhmr.evaluation_measures import PIXEL_CROP, Sums, measure
@@ -111,14 +111,15 @@ def run(
         ensure_folder(Path(out).parent)
     loaded = load_checkpoint(checkpoint, device)
     sampler = _sampler(loaded.config, options.steps)
-    people = build_dataset(loaded.config.data, loaded.body, "test")
+    data = synthetic_data(loaded.config.data)
+    people = build_dataset(data, loaded.body, "test")
     started = time.monotonic()
     evaluation = evaluate(loaded.model, people, loaded.body, mean_params(loaded.model.codec), sampler, options)
     seconds = time.monotonic() - started
     _log.info("evaluated %d people in %.0f s", evaluation.num_items, seconds)
     result = {
         "dataset": dataset,
-        "protocol": synthetic_protocol(loaded.body, loaded.config.data),
+        "protocol": synthetic_protocol(loaded.body, data),
         "checkpoint": {"path": _portable(checkpoint), "sha256": loaded.sha256, "step": loaded.step},
         "model": loaded.config.model.kind,
         "sampler": sampler.model_dump(mode="json"),
@@ -173,6 +174,26 @@ def evaluate(
     )
 
 
+def synthetic_data(trained: DataConfig) -> DataConfig:
+    """The people of the protocol ``synthetic-v1``: the same for every model, however it was trained.
+
+    Only the form of the input, images and their size, is taken from ``trained``. A change of these people makes a new
+    version of the protocol.
+    """
+    noise = KeypointNoiseConfig(jitter=0.01, outlier=0.01, drop_point=0.08, drop_limb=0.12, drop_hidden=0.5, swap=0.02)
+    return DataConfig(
+        seed=0,
+        images=trained.images,
+        image_size=trained.image_size,
+        keypoint_noise=noise,
+        occluder=0.4,
+        truncation=0.2,
+        archive=None,
+        backgrounds=None,
+        test_items=2000,
+    )
+
+
 def mean_params(codec: StateCodec) -> SmplParams:
     """The mean person ``[]`` of the training data; betas that are not part of the state are 0, the mean body."""
     params, _ = codec.mean_params()
@@ -182,7 +203,12 @@ def mean_params(codec: StateCodec) -> SmplParams:
 
 
 def synthetic_protocol(body: BodyModel, data: DataConfig) -> dict[str, Any]:
-    """What the numbers mean: everything that another implementation must do alike to compare."""
+    """What the numbers mean: everything that another implementation must do alike to compare.
+
+    Args:
+        body: on which joints and meshes are compared.
+        data: the people, see :func:`synthetic_data`.
+    """
     return {
         "name": SYNTHETIC_PROTOCOL,
         "joint_set": "J14",
@@ -199,13 +225,12 @@ def synthetic_protocol(body: BodyModel, data: DataConfig) -> dict[str, Any]:
         "random": "mean error of the random samples",
         "min_of": "uses ground truth to choose: minimum per metric over n random samples, expectation over all subsets",
         "mean_pose": "the mean parameters of the training people, the same for everybody",
-        "energy_score_mm": "mean over joints; equals MPJPE for a single answer; lower is better",
-        "ece": "Pierzchlewicz et al. 2022; 21 quantiles, median over joints; ece_bias below 0: over-confident",
+        "energy_score_mm": "mean over the joints of J14; equals MPJPE for a single answer; lower is better",
+        "ece": "J14; Pierzchlewicz et al. 2022; 21 quantiles, median over joints; ece_bias below 0: over-confident",
         "diversity": "COCO17, distance to the mean of the samples, pooled over visible or invisible joints",
         "reprojection_px": f"visible COCO17 joints, pixels of a {PIXEL_CROP} x {PIXEL_CROP} crop",
         "depth_rank_histogram": "share of truths below which 0 ... n samples lie in depth; flat when calibrated",
-        "data": data.model_dump(mode="json"),
-        "split": "test",
+        "people": {"split": "test"} | data.model_dump(mode="json", exclude={"train_items", "val_items"}),
     }
 
 

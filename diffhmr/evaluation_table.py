@@ -8,19 +8,20 @@ from typing import Any
 _ERRORS = {"mpjpe_mm": "MPJPE", "pa_mpjpe_mm": "PA-MPJPE", "pve_mm": "PVE"}
 _ESTIMATES = {"mode": "mode", "mean_of_samples": "mean", "random": "random"}
 _DISTRIBUTION = {
-    "energy_score_mm": "energy score (mm)",
-    "crps_depth_mm": "CRPS of depth (mm)",
+    "energy_score_mm": "ES mm",
+    "crps_depth_mm": "CRPS-z mm",
     "ece": "ECE",
     "ece_bias": "ECE bias",
-    "diversity_visible_mm": "div. visible (mm)",
-    "diversity_invisible_mm": "div. invisible (mm)",
+    "diversity_visible_mm": "div vis mm",
+    "diversity_invisible_mm": "div inv mm",
 }
-_LABEL, _CELL, _WIDE = 18, 9, 20
+_LABEL, _CELL, _WIDE = 18, 9, 12
 
 
 def format_table(result: Mapping[str, Any]) -> str:
-    """Two tables: errors in mm, with what uses the ground truth to choose under a heading that says so, and the
-    quality of the distributions; one line for all people and one for every slice.
+    """Two tables, for all people and for every slice: errors in mm, with what uses the ground truth to choose under a
+    heading that says so; and the quality of the distributions: joint energy score (ES), CRPS of the depth, calibration
+    error and its sign, diversity of visible and invisible joints, 2D error of the samples.
 
     Args:
         result: as :func:`diffhmr.evaluation.run` returns it.
@@ -40,7 +41,7 @@ def _error_lines(groups: Mapping[str, Mapping[str, Any]]) -> list[str]:
     sizes = list(next(iter(groups.values()))["mpjpe_mm"]["min_of"])
     estimates = len(_ESTIMATES) * _CELL
     lines = [
-        " " * (_LABEL + _CELL + 2) + "one answer".center(estimates) + " | uses ground truth: min of n",
+        " " * (_LABEL + _CELL + 2) + "without ground truth".center(estimates) + " | uses ground truth: min of n",
         "people".ljust(_LABEL)
         + "(mm)".rjust(_CELL)
         + "  "
@@ -62,7 +63,7 @@ def _error_lines(groups: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 
 def _distribution_lines(groups: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    titles = [*_DISTRIBUTION.values(), "2D of samples (px)"]
+    titles = [*_DISTRIBUTION.values(), "2D px"]
     lines = ["people".ljust(_LABEL) + "".join(title.rjust(_WIDE) for title in titles)]
     lines.append("-" * len(lines[0]))
     for name, group in groups.items():

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -20,13 +20,33 @@ from diffhmr.body.codec import StateCodec
 from diffhmr.body.joints import COCO17_FROM_SPIN49, J14_FROM_SPIN49, PELVIS_SPIN49, SPIN49
 from diffhmr.body.model import BodyModel
 from diffhmr.body.params import SmplParams
-from diffhmr.config import DataConfig, SamplerConfig
+from diffhmr.checkpoint import save_model
+from diffhmr.config import (
+    DataConfig,
+    DenoiserConfig,
+    DiffusionConfig,
+    EncoderConfig,
+    ExperimentConfig,
+    ModelConfig,
+    RegressorConfig,
+    SamplerConfig,
+)
 from diffhmr.errors import UserError
-from diffhmr.evaluation import Evaluation, EvaluationOptions, evaluate, mean_params, synthetic_protocol
+from diffhmr.evaluation import (
+    Evaluation,
+    EvaluationOptions,
+    evaluate,
+    mean_params,
+    synthetic_data,
+    synthetic_protocol,
+)
 from diffhmr.evaluation_measures import DISTRIBUTION_METRICS
 from diffhmr.evaluation_table import format_table
+from diffhmr.files import sha256_file
 from diffhmr.geometry.camera import project_crop
 from diffhmr.geometry.rotation import axis_angle_to_matrix
+from diffhmr.models import build_model
+from diffhmr.training_data import people_for_statistics
 
 ROOT = Path(__file__).parent.parent
 SAMPLER = SamplerConfig()
@@ -346,7 +366,7 @@ def test_table_shows_the_values_and_says_what_uses_ground_truth(calibrated: Eval
     assert [float(value) for value in after.split()] == [
         pytest.approx(value, abs=0.051) for value in errors["min_of"].values()
     ]
-    assert max(len(line) for line in lines) <= 170
+    assert max(len(line) for line in lines) <= 120
 
 
 def test_table_of_one_sample_has_dashes(people: People, body: BodyModel) -> None:
@@ -359,6 +379,70 @@ def test_options_out_of_range_are_refused(change: dict[str, int]) -> None:
     name = next(iter(change)).replace("_", "-")
     with pytest.raises(UserError, match=f"--{name} must be at least"):
         EvaluationOptions(**change)
+
+
+def _save_tiny_model(path: Path, body: BodyModel, kind: Literal["diffhmr", "spin"]) -> None:
+    config = ExperimentConfig(
+        name="tiny",
+        model=ModelConfig(
+            kind=kind,
+            encoder=EncoderConfig(kind="keypoints", width=16, layers=1, heads=1),
+            regressor=RegressorConfig(width=16),
+            denoiser=DenoiserConfig(width=16, blocks=1),
+            diffusion=DiffusionConfig(steps=50),
+        ),
+        data=DataConfig(images=False, occluder=0.0),
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = build_model(config.model, body)
+    model.set_statistics(*people_for_statistics(config.data, body, 64))
+    save_model(path, model, config, body, step=3)
+
+
+@pytest.mark.parametrize("kind", ["diffhmr", "spin"])
+def test_a_checkpoint_is_evaluated_into_a_complete_json(kind: Any, body: BodyModel, tmp_path: Path) -> None:
+    checkpoint, out = tmp_path / "model.safetensors", tmp_path / "new" / "result.json"
+    _save_tiny_model(checkpoint, body, kind)
+    result = evaluation.run(checkpoint, "synthetic", EvaluationOptions(num_samples=5, steps=2, limit=70), out)
+    assert json.loads(out.read_text()) == result
+    assert result["checkpoint"] == {"path": str(checkpoint), "sha256": sha256_file(checkpoint), "step": 3}
+    assert (result["dataset"], result["num_items"], result["num_samples"], result["seed"]) == ("synthetic", 70, 5, 0)
+    assert (result["model"], result["sampler"]["steps"]) == (kind, 2)
+    assert result["protocol"]["people"]["occluder"] == 0.4
+    errors = result["metrics"]["mpjpe_mm"]
+    assert errors.keys() == {"mode", "mean_of_samples", "random", "min_of"}
+    assert list(errors["min_of"]) == ["1", "5"]
+    if kind == "spin":
+        assert errors["mode"] == pytest.approx(errors["min_of"]["5"])
+        assert result["metrics"]["energy_score_mm"] == pytest.approx(errors["mode"], rel=1e-4)
+        assert result["metrics"]["ece"] == pytest.approx(0.5)
+    else:
+        assert errors["min_of"]["5"] < errors["random"]
+        assert result["metrics"]["diversity_visible_mm"] > 1
+    assert f"all ({result['num_items']})" in format_table(result)
+
+
+def test_the_same_seed_gives_the_same_file(body: BodyModel, tmp_path: Path) -> None:
+    _save_tiny_model(tmp_path / "model.safetensors", body, "diffhmr")
+    texts = []
+    for seed in (1, 1, 2):
+        options = EvaluationOptions(num_samples=3, steps=2, seed=seed, limit=10)
+        evaluation.run(tmp_path / "model.safetensors", "synthetic", options, tmp_path / "r.json")
+        texts.append(json.loads((tmp_path / "r.json").read_text())["metrics"])
+    assert texts[0] == texts[1] != texts[2]
+
+
+def test_more_steps_than_the_model_has_are_refused(body: BodyModel, tmp_path: Path) -> None:
+    _save_tiny_model(tmp_path / "model.safetensors", body, "diffhmr")
+    with pytest.raises(UserError, match="51 sampling steps"):
+        evaluation.run(tmp_path / "model.safetensors", "synthetic", EvaluationOptions(steps=51, limit=1))
+
+
+def test_people_of_the_protocol_are_those_of_the_default_settings() -> None:
+    """Whoever changes the defaults decides whether the protocol gets a new version."""
+    assert synthetic_data(DataConfig(seed=5, occluder=0.0, image_size=64)) == DataConfig(image_size=64)
+    assert not synthetic_data(DataConfig(images=False)).images
 
 
 def test_unknown_dataset_and_missing_checkpoint_are_refused(tmp_path: Path) -> None:

@@ -187,8 +187,8 @@ def draw_appearance(dice: Dice, where: BodyMap) -> Appearance:
         opening_width=dice.uniform(0.008, 0.07),
         sleeve_x=where.shoulder_x + arm * sleeve,
         hem_y=hem,
-        neckline_y=where.neck_y - dice.uniform(-0.04, 0.1),
-        neckline_slope=dice.uniform(0.0, 1.0),
+        neckline_y=where.neck_y - dice.uniform(-0.03, 0.12),
+        neckline_slope=dice.spread(1.0, 4.0),
         upper_loose=0.002 + 0.028 * dice.unit() ** 2,
         lower=lower,
         leg_y=where.hip_y - leg * trousers,
@@ -211,10 +211,10 @@ def thickness(looks: list[Appearance], rest: Tensor, where: BodyMap) -> Tensor:
     def column(name: str) -> Tensor:
         return rest.new_tensor([[float(getattr(look, name))] for look in looks])
 
-    below_neck = y < column("neckline_y") - 0.02
+    below_neck = y < (column("neckline_y") + column("neckline_slope") * x).clamp_max(where.chin_y - 0.015)
     dressed = rest.new_tensor([[float(look.upper is not None)] for look in looks])
     upper = (x < column("sleeve_x")) & (y > column("hem_y")) & below_neck
-    lower = (y < column("waist_y")) & (y > column("leg_y")) & (x < where.shoulder_x)
+    lower = (y < column("waist_y")) & (y > column("leg_y"))
     hair = (y > _hairline(where, z)) & (y > where.chin_y)
     behind = (z < where.ear_z) & (y > where.neck_y - column("hair_length")) & (column("hair_length") > 0)
     mane = behind & (x < 0.09) & (y > where.hip_y)
@@ -239,10 +239,10 @@ def paint(look: Appearance, where: BodyMap, rest: Tensor, facing: Tensor) -> Ten
     x, y, z = rest.unbind(0)
     side = x.abs()
     canvas = _Canvas(look.skin, rest)
-    lower = (y < look.waist_y) & (y > look.leg_y) & (side < where.shoulder_x)
-    canvas.fabric(lower, look.lower)
+    # The arms of the T-pose are above all this, so heights alone tell the legs.
+    canvas.fabric((y < look.waist_y) & (y > look.leg_y), look.lower)
     if look.sock_y > where.ankle_y:
-        canvas.fill((y < look.sock_y) & (y < look.leg_y) & (side < where.shoulder_x), look.socks)
+        canvas.fill((y < look.sock_y) & (y < look.leg_y), look.socks)
     if look.shoes is not None:
         shoe_y = where.ankle_y + 0.005
         canvas.fill(y < shoe_y, look.shoes)
@@ -250,7 +250,9 @@ def paint(look: Appearance, where: BodyMap, rest: Tensor, facing: Tensor) -> Ten
     if look.gloves is not None:
         canvas.fill(side > where.wrist_x - 0.02, look.gloves)
     if look.upper is not None:
-        neckline = look.neckline_y + (look.neckline_slope * side - 0.02) * (facing > 0)
+        # A V at the front, hardly below the nape at the back, above everything at the shoulders.
+        lowest = torch.where(facing > 0, look.neckline_y, max(look.neckline_y, where.neck_y - 0.02))
+        neckline = (lowest + look.neckline_slope * side).clamp_max(where.chin_y - 0.015)
         upper = (side < look.sleeve_x) & (y > look.hem_y) & (y < neckline)
         _dress(canvas, look, where, upper, facing)
     if look.folds:

@@ -50,7 +50,7 @@ def photograph(image: Tensor, dice: Dice, bank: TextureBank) -> Tensor:
         image = coarsen(image, dice.uniform(0.35, 0.9))
     image = expose(image, dice)
     if dice.chance(0.8):
-        image = image + dice.spread(0.003, 0.06) * bank.noise(dice, *image.shape)
+        image = image + dice.spread(0.003, 0.045) * bank.noise(dice, *image.shape)
     image = image.clamp(0, 1)
     if dice.chance(0.5):
         image = jpeg(image, dice.uniform(15, 92))
@@ -59,9 +59,9 @@ def photograph(image: Tensor, dice: Dice, bank: TextureBank) -> Tensor:
 
 def expose(image: Tensor, dice: Dice) -> Tensor:
     """Random brightness, white balance and contrast."""
-    gain = dice.spread(0.6, 1.5)
+    gain = dice.spread(0.68, 1.35)
     balance = [gain * dice.uniform(0.88, 1.12) for _ in range(3)]
-    contrast, pivot = dice.spread(0.7, 1.35), dice.uniform(0.35, 0.6)
+    contrast, pivot = dice.spread(0.75, 1.25), dice.uniform(0.35, 0.6)
     scale = image.new_tensor(balance)[:, None, None] * contrast
     image = image * scale + pivot * (1 - contrast)
     if dice.chance(0.06):

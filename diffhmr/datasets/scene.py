@@ -85,12 +85,16 @@ class SceneRenderer:
 
     @torch.no_grad()
     def render(self, people: People) -> RenderedPeople:
-        """Draw ``people``, whose tensors lie where the body does."""
+        """Draw ``people [B]``, whose tensors lie where the body does.
+
+        Raises:
+            ValueError: there are no people.
+        """
         count = len(people)
-        step = _CPU_ITEMS if self._grid.x.device.type == "cpu" else max(1, count)
-        pieces = [self._render(_take(people, slice(start, start + step))) for start in range(0, max(1, count), step)]
-        if len(pieces) == 1:
-            return pieces[0]
+        if count == 0:
+            raise ValueError("there are no people to draw")
+        step = _CPU_ITEMS if self._grid.x.device.type == "cpu" else count
+        pieces = [self._render(_take(people, slice(start, start + step))) for start in range(0, count, step)]
         return RenderedPeople(*(torch.cat([getattr(p, f.name) for p in pieces]) for f in fields(RenderedPeople)))
 
     def _render(self, people: People) -> RenderedPeople:

@@ -8,7 +8,7 @@ A joint is visible when
 
    * lies not more than a tolerance in front of the joint (5 cm for joints inside the body; 4 cm for points on its
      surface: nose, eyes, ears, heels, toes), or
-   * for joints inside the body, belongs to a bone that meets at the joint and lies not more than 20 cm in front of it:
+   * for joints inside the body, belongs to a bone that meets at the joint and lies not more than 25 cm in front of it:
      a shoulder is hidden neither by its own upper arm nor by its own collar, but by a hand before it, or
    * is not there (points at the outline can fall beside it).
 """
@@ -22,7 +22,7 @@ from diffhmr.body.joints import SMPL24, SPIN49, joint_source
 
 INNER_TOLERANCE = 0.05
 SURFACE_TOLERANCE = 0.04
-INCIDENT_TOLERANCE = 0.20
+INCIDENT_TOLERANCE = 0.25
 
 # Bones, named by the SMPL joint at which they begin, that meet at a joint; sides are filled in below.
 _INCIDENT: dict[str, tuple[str, ...]] = {

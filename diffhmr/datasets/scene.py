@@ -8,6 +8,8 @@ whatever the batch.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from pathlib import Path
@@ -94,7 +96,8 @@ class SceneRenderer:
         if count == 0:
             raise ValueError("there are no people to draw")
         step = _CPU_ITEMS if self._grid.x.device.type == "cpu" else count
-        pieces = [self._render(_take(people, slice(start, start + step))) for start in range(0, count, step)]
+        with _one_thread():
+            pieces = [self._render(_take(people, slice(start, start + step))) for start in range(0, count, step)]
         return RenderedPeople(*(torch.cat([getattr(p, f.name) for p in pieces]) for f in fields(RenderedPeople)))
 
     def _render(self, people: People) -> RenderedPeople:
@@ -166,6 +169,17 @@ class SceneRenderer:
         if self._pictures is not None:
             return self._pictures.paint(dice, self.size, self._grid.x.device)
         return self._scene.paint(dice)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Keep a CPU's other cores out: for thousands of small steps, calling them in costs more than they do."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _take(people: People, items: slice) -> People:

@@ -68,6 +68,7 @@ def test_a_picture_does_not_depend_on_the_number_of_threads(free_body: BodyModel
         one = renderer.render(people)
         torch.set_num_threads(2)
         two = renderer.render(people)
+        assert torch.get_num_threads() == 2, "the setting is left as it was"
     finally:
         torch.set_num_threads(threads)
     assert equal(one, two)

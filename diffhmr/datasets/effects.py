@@ -58,8 +58,9 @@ def photograph(image: Tensor, dice: Dice, bank: TextureBank) -> Tensor:
 
 
 def expose(image: Tensor, dice: Dice) -> Tensor:
-    """Random brightness, white balance and contrast."""
-    gain = dice.spread(0.68, 1.35)
+    """Exposure that half corrects for dark and bright scenes, then random brightness, white balance and contrast."""
+    image = image * (0.42 / image.mean().clamp_min(0.05)).sqrt()
+    gain = dice.spread(0.7, 1.35)
     balance = [gain * dice.uniform(0.88, 1.12) for _ in range(3)]
     contrast, pivot = dice.spread(0.75, 1.25), dice.uniform(0.35, 0.6)
     scale = image.new_tensor(balance)[:, None, None] * contrast

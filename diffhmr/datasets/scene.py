@@ -193,7 +193,7 @@ def _draw_lights(dice: list[Dice], like: Tensor) -> tuple[Lights, Tensor]:
     directions, colours, ambients, wraps = [], [], [], []
     for item in dice:
         count, strength = 1 + item.integer(_NUM_LIGHTS), item.uniform(0.55, 1.05)
-        ambient = item.uniform(0.18, 0.55)
+        ambient = item.uniform(0.22, 0.55)
         ambients.append([ambient * item.uniform(0.88, 1.12) for _ in range(3)])
         wraps.append(item.uniform(0.0, 0.5))
         for k in range(_NUM_LIGHTS):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from diffhmr.body.joints import COCO17_FROM_SPIN49, SPIN49
 from diffhmr.body.model import BodyModel
-from diffhmr.datasets.people import covered
+from diffhmr.datasets.people import People, covered
 from diffhmr.datasets.scene import RenderedPeople, SceneRenderer, render_people
 from diffhmr.errors import UserError
 from diffhmr.render.raster import rasterize
@@ -179,3 +180,21 @@ def test_render_people_is_the_renderer(free_body: BodyModel, renderer: SceneRend
 def test_nobody_is_an_error(free_body: BodyModel, renderer: SceneRenderer) -> None:
     with pytest.raises(ValueError, match="no people"):
         renderer.render(take(some_people(free_body, 1), slice(0, 0)))
+
+
+def test_any_body_of_the_format_can_be_drawn(toy_body: BodyModel) -> None:
+    rendered = SceneRenderer(toy_body, SIZE).render(some_people(toy_body, 4))
+    assert bool((rendered.mask.flatten(1).sum(1) > 20).all())
+
+
+@pytest.mark.gpu
+def test_cuda_draws_nearly_the_same_pictures(free_body: BodyModel, renderer: SceneRenderer) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    people = some_people(free_body, 20)
+    moved = {f.name: getattr(people, f.name).to("cuda") for f in fields(People)}
+    there = SceneRenderer(copy.deepcopy(free_body).to("cuda"), SIZE).render(People(**moved))
+    here = renderer.render(people)
+    assert float((there.mask.cpu() != here.mask).float().mean()) < 1e-3
+    assert float((there.visible.cpu() != here.visible).float().mean()) < 0.01
+    assert float((there.image.cpu() - here.image).abs().mean()) < 0.01

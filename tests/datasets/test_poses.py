@@ -44,7 +44,8 @@ def test_t_pose_is_the_rest_pose() -> None:
     angles = np.zeros(len(DOFS))
     for side in "lr":
         angles[INDEX[f"{side}_elevation"]] = np.pi / 2
-    np.testing.assert_allclose(anatomy.rotations_from_angles(angles[None])[0], np.tile(np.eye(3), (24, 1, 1)), atol=1e-12)
+    identity = np.tile(np.eye(3), (24, 1, 1))
+    np.testing.assert_allclose(anatomy.rotations_from_angles(angles[None])[0], identity, atol=1e-12)
     np.testing.assert_allclose(joints_of(angles), REST, atol=1e-12)
 
 

@@ -73,13 +73,13 @@ def run(config: ExperimentConfig, *, resume: bool = False) -> Path:
         state = _find_start(folder, config, resume)
         # Every process has to have looked at the folder before the main one writes to it.
         processes.wait()
+        ensure_folder(folder)
         trainer = Trainer(config, processes)
         if state is None:
             trainer.start()
         else:
             trainer.restore(state)
         if processes.is_main:
-            ensure_folder(folder)
             with atomic_path(folder / CONFIG_FILE) as temporary:
                 temporary.write_text(dump_config(config), encoding="utf-8")
         trainer.train(folder)

@@ -425,7 +425,7 @@ def test_start_from_other_weights(tmp_path: Path) -> None:
     wider = make_config(tmp_path / "c", model={"regressor": {"width": 24}}).model_copy(update={"init": first})
     with pytest.raises(UserError, match="holds the weights of another model"):
         run(wider)
-    assert not (tmp_path / "c").exists()
+    assert not list((tmp_path / "c" / "run").iterdir())
     spin = make_config(tmp_path / "d", model={"kind": "spin"}).model_copy(update={"init": first})
     with pytest.raises(UserError, match="holds a diffhmr model, but this run trains a spin model"):
         run(spin)

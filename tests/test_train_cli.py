@@ -1,0 +1,183 @@
+"""``train.py`` from the command line, and the configurations that come with the project."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+import train as train_script
+from diffhmr.checkpoint import load_body, load_state, read_metadata, without_downloads
+from diffhmr.config_file import differing_keys, load_config
+from diffhmr.errors import run_command
+from diffhmr.models import build_model
+
+ROOT = Path(__file__).parent.parent
+CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
+# The smoke configuration, cut down: rendered images, ResNet-18, validation and pictures at the end.
+SMALL = [
+    "train.steps=10",
+    "train.batch_size=4",
+    "train.checkpoint_every=3",
+    "train.log_every=1",
+    "train.validate_every=10",
+    "train.picture_every=10",
+    "train.statistics_items=64",
+    "data.image_size=32",
+    "data.val_items=4",
+    "model.regressor.width=16",
+]
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+
+
+def train(*arguments: str, launcher: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, *launcher, "train.py", *arguments]
+    return subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=300, check=False)
+
+
+def test_a_mistake_is_one_line_and_exit_code_2() -> None:
+    assert "the following arguments are required: --config" in train().stderr
+    result = train("--config", "configs/none.yaml")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr == (
+        "error: configuration not found: configs/none.yaml; configs/ holds the ones that come with the project\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (["train.lrr=1", "data.imags=off"], "data.images?; train.lrr: unknown key, did you mean train.lr?"),
+        (["train.lr=fast"], "train.lr should be a number, got 'fast'"),
+        (["--dry-run", "--resume"], "--dry-run measures a new run; leave --resume out"),
+        (["body.path=nobody.npz"], "nobody.npz"),
+        (["init=none.safetensors"], "checkpoint not found: none.safetensors"),
+        (["output=train.py"], "cannot write to the folder train.py/smoke"),
+    ],
+)
+def test_mistakes(
+    arguments: list[str],
+    part: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    command = ["train.py", "--config", "configs/smoke.yaml", f"output={tmp_path}", *SMALL, *arguments]
+    monkeypatch.setattr(sys, "argv", command)
+    monkeypatch.chdir(ROOT)
+    assert run_command(train_script.main) == 2
+    message = capsys.readouterr().err
+    assert message.startswith("error: ") and message.count("\n") == 1
+    assert part in message
+
+
+def test_overrides_and_options_in_any_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["train.py", "train.lr=0.5", "--config", "configs/smoke.yaml", *SMALL, "--dry-run"]
+    monkeypatch.setattr(sys, "argv", [*command, f"output={tmp_path}/runs"])
+    monkeypatch.chdir(ROOT)
+    assert run_command(train_script.main) == 0
+    output = capsys.readouterr().out
+    settings = yaml.safe_load(output.split("\n\n")[0])
+    assert settings["train"]["lr"] == 0.5 and settings["train"]["steps"] == 10
+    assert "remaining time" in output
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.slow
+def test_killed_and_resumed_equals_uninterrupted(tmp_path: Path) -> None:
+    """SIGKILL at a random moment of a run that renders images in a worker process."""
+    straight, broken = (["--config", "configs/smoke.yaml", *SMALL, f"output={tmp_path}/{name}"] for name in "ab")
+    assert train(*straight).returncode == 0
+    step = random.randrange(1, 10)
+    command = [sys.executable, "train.py", *broken]
+    with subprocess.Popen(command, cwd=ROOT, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if f"step {step}/10" in line:
+                break
+        time.sleep(random.random() * 0.2)
+        process.send_signal(signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
+    result = train(*broken, "--resume")
+    assert result.returncode == 0, result.stderr
+    first, second = (load_file(tmp_path / name / "smoke" / "model.safetensors") for name in "ab")
+    assert set(first) == set(second)
+    for name, value in first.items():
+        assert torch.equal(value, second[name]), f"{name} differs after SIGKILL at step {step}"
+    used = train(*broken)
+    assert used.returncode == 2 and "is not empty; continue that run with --resume" in used.stderr
+
+
+@pytest.mark.slow
+def test_torchrun_trains(tmp_path: Path) -> None:
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
+    arguments = ["--config", "configs/smoke.yaml", *SMALL, f"output={tmp_path}"]
+    result = train(*arguments, "train.steps=3", launcher=launcher)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("model: ") == 1
+    assert read_metadata(tmp_path / "smoke" / "model.safetensors")["finished"] == "true"
+    assert train(*arguments, "train.steps=5", "--resume", launcher=launcher).returncode == 0
+    assert load_state(tmp_path / "smoke" / "state.pt").step == 5
+    odd = train("--config", "configs/smoke.yaml", "train.batch_size=3", f"output={tmp_path}/c", launcher=launcher)
+    assert odd.returncode != 0 and "cannot be divided by 2 processes" in odd.stderr
+
+
+@pytest.mark.slow
+def test_smoke_configuration_takes_less_than_a_minute(tmp_path: Path) -> None:
+    start = time.perf_counter()
+    result = train("--config", "configs/smoke.yaml", f"output={tmp_path}")
+    assert result.returncode == 0, result.stderr
+    assert time.perf_counter() - start < 60
+
+
+# The configurations
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_configurations_are_named_as_their_file_and_build(path: Path) -> None:
+    config = load_config(path)
+    assert config.name == path.stem
+    header = path.read_text(encoding="utf-8").split("\n\nname:")[0]
+    assert f"python train.py --config configs/{path.name}" in header
+    for part in ("Hardware:", "Time:", "Result:"):
+        assert part in header
+    model = build_model(without_downloads(config.model), load_body(config.body.path), config.loss)
+    assert sum(value.numel() for value in model.parameters()) > 1e6
+
+
+def test_the_baseline_differs_in_the_model_only() -> None:
+    model, baseline = (load_config(ROOT / f"configs/{name}_synthetic.yaml") for name in ("diffhmr", "spin"))
+    for name in differing_keys(model, baseline):
+        allowed = ("name", "model.kind", "model.state", "model.denoiser.", "model.diffusion.", "loss.", "sampler.")
+        assert name.startswith(allowed), f"{name} differs"
+    assert (model.model.kind, baseline.model.kind) == ("diffhmr", "spin")
+
+
+def test_the_paper_configuration() -> None:
+    config = load_config(ROOT / "configs/diffhmr_r50.yaml")
+    model: dict[str, Any] = config.model.model_dump()
+    assert model["state"] == ("pose",)
+    assert (model["encoder"]["backbone"], config.data.image_size) == ("resnet50", 224)
+    assert (model["denoiser"]["kind"], model["denoiser"]["dim"], model["denoiser"]["mults"]) == (
+        "unet",
+        64,
+        (1, 2, 4, 8),
+    )
+    assert not model["denoiser"]["condition_on_estimate"]
+    diffusion = model["diffusion"]
+    assert (diffusion["steps"], diffusion["schedule"], diffusion["target"]) == (1000, "cosine", "noise")
+    built = build_model(without_downloads(config.model), load_body(config.body.path), config.loss)
+    unet = sum(value.numel() for name, value in built.named_parameters() if name.startswith("denoiser."))
+    assert 12e6 < unet < 18e6

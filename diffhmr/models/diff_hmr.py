@@ -159,7 +159,8 @@ class DiffHMR(PointEstimator):
             states = torch.empty(len(z), num_samples, self.codec.dim, device=z.device)
             at_once = min(num_samples, max_at_once)
             for items in _slices(len(z), max_at_once // at_once):
-                denoise = self._denoiser(condition.items(items), null and null.items(items), condition_scale)
+                null_part = None if null is None else null.items(items)
+                denoise = self._denoiser(condition.items(items), null_part, condition_scale)
                 if guidance is not None:
                     denoise = self._guided(denoise, guidance.items(items), condition.items(items))
                 for hypotheses in _slices(num_samples, at_once):
@@ -170,9 +171,7 @@ class DiffHMR(PointEstimator):
                     states[items, hypotheses] = end.unflatten(0, (-1, len(numbers)))
             return Prediction(*self._decode(states, condition.estimate))
 
-    def _run_chain(
-        self, denoise: Denoiser, noise: SampleNoise, sampler: SamplerConfig, device: torch.device
-    ) -> Tensor:
+    def _run_chain(self, denoise: Denoiser, noise: SampleNoise, sampler: SamplerConfig, device: torch.device) -> Tensor:
         start = noise.draw((self.codec.dim,), device)
         return sampling.sample(sampler.name, denoise, self.process, start, sampler.steps, noise, eta=sampler.eta)
 

@@ -37,9 +37,7 @@ class UnetDenoiser(nn.Module):
         mults: channels of the levels, in units of ``dim``.
     """
 
-    def __init__(
-        self, state_dim: int, condition_dim: int, dim: int = 64, mults: Sequence[int] = (1, 2, 4, 8)
-    ) -> None:
+    def __init__(self, state_dim: int, condition_dim: int, dim: int = 64, mults: Sequence[int] = (1, 2, 4, 8)) -> None:
         super().__init__()
         divisor = 2 ** (len(mults) - 1)
         tokens = -(-state_dim // TOKEN_CHANNELS)

@@ -189,9 +189,7 @@ def test_the_denoiser_is_called_once_per_step_and_the_encoder_once(model: DiffHM
 
 
 @pytest.mark.parametrize("variant", ["pose", "unet_pose_noise"])
-def test_pose_state_takes_shape_and_camera_from_the_regressor(
-    variant: str, body: BodyModel, batch: ImageBatch
-) -> None:
+def test_pose_state_takes_shape_and_camera_from_the_regressor(variant: str, body: BodyModel, batch: ImageBatch) -> None:
     model = _model(body, variant).eval()
     prediction = model.sample(batch, 4, SAMPLER, seed=0)
     with torch.no_grad():

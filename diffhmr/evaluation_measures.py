@@ -31,7 +31,7 @@ from diffhmr.metrics.distribution import (
     pose_energy_score_mm,
     sample_ranks,
 )
-from diffhmr.metrics.joints import pa_mpjpe_mm, point_errors_mm, weighted_errors
+from diffhmr.metrics.joints import mpjpe_mm, pa_mpjpe_mm, pve_mm, weighted_errors
 
 MIN_OF = (1, 5, 10, 25)
 PIXEL_CROP = 256
@@ -128,18 +128,24 @@ class _Errors:
 
 
 def _joint_measures(pred: Tensor, truth: Tensor) -> Measures:
-    joints, target = _relative(pred), _relative(truth)
+    """Errors of ``SPIN49`` joints ``[B, 1 + S, 49, 3]``. The mean of aligned points is the mean aligned by the mean."""
+    joints, roots = _selected(pred)
+    target, target_root = _selected(truth)
     mean = joints[:, 1:].mean(1)
-    direct = _Errors(point_errors_mm(joints, target.unsqueeze(1)).mean(-1), point_errors_mm(mean, target).mean(-1))
+    direct = _Errors(
+        mpjpe_mm(joints, target.unsqueeze(1), roots, target_root.unsqueeze(1)),
+        mpjpe_mm(mean, target, roots[:, 1:].mean(1), target_root),
+    )
     aligned = _Errors(pa_mpjpe_mm(joints, target.unsqueeze(1)), pa_mpjpe_mm(mean, target))
     return direct.measures("mpjpe_mm") | aligned.measures("pa_mpjpe_mm")
 
 
 def _baseline_measures(constant: Tensor, truth: Tensor) -> Measures:
-    joints, target = _relative(constant), _relative(truth)
+    joints, root = _selected(constant)
+    target, target_root = _selected(truth)
     return _equally_weighted(
         {
-            "mean_pose.mpjpe_mm": point_errors_mm(joints, target).mean(-1),
+            "mean_pose.mpjpe_mm": mpjpe_mm(joints, target, root, target_root),
             "mean_pose.pa_mpjpe_mm": pa_mpjpe_mm(joints, target),
         }
     )
@@ -152,13 +158,12 @@ def _vertex_measures(params: SmplParams, true_params: SmplParams, body: BodyMode
     each, of_mean = [], []
     for start in range(0, count, at_once):
         part = slice(start, start + at_once)
-        target_params = _part(true_params, part)
+        target_params, root = _part(true_params, part), roots[part]
         target_root = body.joints(target_params, SPIN49)[:, PELVIS_SPIN49]
-        target = root_align(body(target_params).vertices, target_root)
+        target = body(target_params).vertices
         mesh = body(_part(params, part)).vertices
-        vertices = mesh - roots[part].unsqueeze(-2)
-        each.append(point_errors_mm(vertices, target.unsqueeze(1)).mean(-1))
-        of_mean.append(point_errors_mm(vertices[:, 1:].mean(1), target).mean(-1))
+        each.append(pve_mm(mesh, target.unsqueeze(1), root, target_root.unsqueeze(1)))
+        of_mean.append(pve_mm(mesh[:, 1:].mean(1), target, root[:, 1:].mean(1), target_root))
     return _Errors(torch.cat(each), torch.cat(of_mean)).measures("pve_mm")
 
 
@@ -202,9 +207,14 @@ def _diversity_measures(samples: Tensor, visible: Tensor) -> Measures:
     }
 
 
+def _selected(joints: Tensor, selection: Sequence[int] = J14_FROM_SPIN49) -> tuple[Tensor, Tensor]:
+    """A selection of ``SPIN49`` joints ``[..., 49, 3]``, and the pelvis ``[..., 3]``."""
+    return joints[..., list(selection), :], joints[..., PELVIS_SPIN49, :]
+
+
 def _relative(joints: Tensor, selection: Sequence[int] = J14_FROM_SPIN49) -> Tensor:
     """A selection of ``SPIN49`` joints ``[..., 49, 3]`` relative to the pelvis."""
-    return root_align(joints[..., list(selection), :], joints[..., PELVIS_SPIN49, :])
+    return root_align(*_selected(joints, selection))
 
 
 def _part(params: SmplParams, part: slice) -> SmplParams:

@@ -8,8 +8,8 @@ from typing import get_args
 import pytest
 import torch
 
-from diffhmr.diffusion.process import Process, Target
-from diffhmr.diffusion.schedule import CLEAN, cosine_schedule, linear_schedule
+from diffhmr.diffusion.process import Process, Target, Weighting
+from diffhmr.diffusion.schedule import CLEAN, NoiseSchedule, cosine_schedule, linear_schedule
 from tests.diffusion.gaussians import GaussianMixture
 
 TARGETS = get_args(Target)
@@ -25,7 +25,7 @@ def _states(count: int, dtype: torch.dtype = torch.float64) -> tuple[torch.Tenso
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("target", TARGETS)
-def test_target_converts_back_to_x0_and_noise(schedule, target) -> None:  # type: ignore[no-untyped-def]
+def test_target_converts_back_to_x0_and_noise(schedule: NoiseSchedule, target: Target) -> None:
     process = Process(schedule, target)
     x0, noise, t = _states(64)
     x_t = process.add_noise(x0, t, noise)
@@ -36,14 +36,14 @@ def test_target_converts_back_to_x0_and_noise(schedule, target) -> None:  # type
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("target", TARGETS)
-def test_float32_conversions_stay_finite_on_the_whole_chain(schedule, target) -> None:  # type: ignore[no-untyped-def]
+def test_float32_conversions_stay_finite_on_the_whole_chain(schedule: NoiseSchedule, target: Target) -> None:
     process = Process(schedule, target)
     output, x_t, _ = _states(1000, torch.float32)
     assert bool(torch.isfinite(process.to_x0(100 * output, 100 * x_t, torch.arange(1000))).all())
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
-def test_v_in_float32_keeps_x0_precise_where_noise_prediction_cannot(schedule) -> None:  # type: ignore[no-untyped-def]
+def test_v_in_float32_keeps_x0_precise_where_noise_prediction_cannot(schedule: NoiseSchedule) -> None:
     process = Process(schedule, "v")
     x0, noise, t = _states(64, torch.float32)
     x_t = process.add_noise(x0, t, noise)
@@ -58,7 +58,7 @@ def test_v_is_the_published_combination() -> None:
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
-def test_forward_marginals_have_the_right_mean_and_variance(schedule) -> None:  # type: ignore[no-untyped-def]
+def test_forward_marginals_have_the_right_mean_and_variance(schedule: NoiseSchedule) -> None:
     process = Process(schedule)
     generator = torch.Generator().manual_seed(1)
     x0 = torch.full((200_000, 1), 1.5)
@@ -78,7 +78,7 @@ def test_clean_index_adds_no_noise() -> None:
 
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("weighting", ["snr", "min_snr"])
-def test_snr_weightings_give_one_loss_for_every_target(target, weighting) -> None:  # type: ignore[no-untyped-def]
+def test_snr_weightings_give_one_loss_for_every_target(target: Target, weighting: Weighting) -> None:
     process = Process(cosine_schedule(1000), target)
     x0, noise, t = _states(64)
     x_t = process.add_noise(x0, t, noise)

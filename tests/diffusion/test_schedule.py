@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -37,7 +38,9 @@ def test_cosine_alpha_bar_is_the_squared_cosine_up_to_the_clip() -> None:
 
 @pytest.mark.parametrize("make", [linear_schedule, cosine_schedule])
 @pytest.mark.parametrize("num_steps", [1, 2, 3, 7, 10, 20, 100, 1000, 4000])
-def test_any_length_is_strictly_falling_float64_and_invertible_in_float32(make, num_steps) -> None:  # type: ignore[no-untyped-def]
+def test_any_length_is_strictly_falling_float64_and_invertible_in_float32(
+    make: Callable[[int], NoiseSchedule], num_steps: int
+) -> None:
     schedule = make(num_steps)
     assert schedule.num_steps == num_steps
     assert schedule.alpha_bar.dtype == torch.float64

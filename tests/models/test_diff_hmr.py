@@ -38,6 +38,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "no_estimate": {"denoiser": {"condition_on_estimate": False}},
     "dropout": {"denoiser": {"condition_dropout": 0.5}},
     "dropout_no_estimate": {"denoiser": {"condition_dropout": 0.5, "condition_on_estimate": False}},
+    "keypoint_mlp": {"encoder": {"network": "mlp"}},
     "image": {"encoder": {"kind": "image"}},
     "image_frozen": {"encoder": {"kind": "image", "norm": "frozen"}},
 }

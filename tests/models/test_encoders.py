@@ -8,7 +8,14 @@ import torch
 
 from diffhmr.batch import ImageBatch
 from diffhmr.errors import UserError
-from diffhmr.models.encoders import IMAGENET_MEAN, IMAGENET_STD, Backbone, ImageEncoder, KeypointEncoder
+from diffhmr.models.encoders import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Backbone,
+    ImageEncoder,
+    KeypointEncoder,
+    KeypointMlpEncoder,
+)
 
 
 @pytest.mark.parametrize(("backbone", "dim"), [("resnet18", 512), ("resnet34", 512), ("resnet50", 2048)])
@@ -78,8 +85,14 @@ def test_imagenet_weights_are_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.testing.assert_close(frozen.resnet.bn1.running_var, stored["bn1.running_var"])
 
 
-def test_keypoint_encoder_ignores_the_coordinates_of_unseen_points(batch: ImageBatch) -> None:
-    encoder = KeypointEncoder(32, 2, 2)
+def _keypoint_encoder(network: str) -> KeypointEncoder | KeypointMlpEncoder:
+    torch.manual_seed(0)
+    return KeypointEncoder(32, 2, 2) if network == "transformer" else KeypointMlpEncoder(64, 2)
+
+
+@pytest.mark.parametrize("network", ["transformer", "mlp"])
+def test_keypoint_encoder_ignores_the_coordinates_of_unseen_points(network: str, batch: ImageBatch) -> None:
+    encoder = _keypoint_encoder(network)
     assert batch.keypoints is not None
     moved = batch.keypoints.clone()
     unseen = moved[..., 2] == 0
@@ -92,9 +105,10 @@ def test_keypoint_encoder_ignores_the_coordinates_of_unseen_points(batch: ImageB
     assert all(bool(torch.isfinite(p.grad).all()) for p in encoder.parameters() if p.grad is not None)
 
 
+@pytest.mark.parametrize("network", ["transformer", "mlp"])
 @pytest.mark.parametrize("change", ["position", "confidence", "unseen", "order"])
-def test_keypoint_encoder_reacts_to_its_input(change: str, batch: ImageBatch) -> None:
-    encoder = KeypointEncoder(32, 2, 2)
+def test_keypoint_encoder_reacts_to_its_input(change: str, network: str, batch: ImageBatch) -> None:
+    encoder = _keypoint_encoder(network)
     assert batch.keypoints is not None
     points = batch.keypoints.clone()
     if change == "position":
@@ -119,3 +133,5 @@ def test_the_wrong_kind_of_input_is_a_user_error(batch: ImageBatch) -> None:
         ImageEncoder("resnet18")(replace(batch, image=None))
     with pytest.raises(UserError, match="image model"):
         KeypointEncoder(32, 1, 2)(replace(batch, keypoints=None))
+    with pytest.raises(UserError, match="image model"):
+        KeypointMlpEncoder(32, 1)(replace(batch, keypoints=None))

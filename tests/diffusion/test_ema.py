@@ -11,7 +11,7 @@ from torch import nn
 from diffhmr.diffusion.ema import Ema
 
 
-def _model() -> nn.Module:
+def _model() -> nn.Sequential:
     return nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
 
 

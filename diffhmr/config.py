@@ -175,6 +175,16 @@ class ExperimentConfig(Section):
     train: TrainConfig = TrainConfig()
 
     @model_validator(mode="after")
+    def _sampler_fits(self) -> ExperimentConfig:
+        # Validation would only find out after the first thousands of steps.
+        if self.sampler.steps > self.model.diffusion.steps:
+            raise ValueError(f"sampler.steps is {self.sampler.steps}, more than the {self.model.diffusion.steps} of "
+                             "model.diffusion.steps")  # fmt: skip
+        if self.sampler.eta and self.sampler.name != "ddim":
+            raise ValueError(f"sampler.eta is {self.sampler.eta}, but it belongs to ddim: leave it at 0")
+        return self
+
+    @model_validator(mode="after")
     def _images_for_image_encoder(self) -> ExperimentConfig:
         if self.model.encoder.kind == "image" and not self.data.images:
             raise ValueError("model.encoder.kind is image but data.images is off: switch data.images on")

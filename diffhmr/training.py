@@ -74,7 +74,7 @@ def run(config: ExperimentConfig, *, resume: bool = False) -> Path:
         # Every process has to have looked at the folder before the main one writes to it.
         processes.wait()
         ensure_folder(folder)
-        trainer = Trainer(config, processes)
+        trainer = Trainer(config, processes, pretrained=state is None and config.init is None)
         if state is None:
             trainer.start()
         else:
@@ -123,9 +123,10 @@ class Trainer:
     Args:
         config: the experiment.
         processes: this process among those of the run.
+        pretrained: start from the encoder weights that the settings name; False where other weights follow anyway.
     """
 
-    def __init__(self, config: ExperimentConfig, processes: Processes) -> None:
+    def __init__(self, config: ExperimentConfig, processes: Processes, *, pretrained: bool = True) -> None:
         self.config = config
         self.processes = processes
         self.step = 0
@@ -135,7 +136,7 @@ class Trainer:
         self.data_body = load_body(config.body.path)
         self.body = load_body(config.body.path).to(processes.device)
         torch.manual_seed(config.seed)
-        architecture = config.model if config.init is None else without_downloads(config.model)
+        architecture = config.model if pretrained else without_downloads(config.model)
         self.model = build_model(architecture, self.body, config.loss)
         self.model.to(processes.device)
         if config.model.encoder.kind == "image":
@@ -163,8 +164,9 @@ class Trainer:
         if self.config.init is not None:
             load_weights(self.config.init, self.model, self.config.model)
         else:
-            people = people_for_statistics(self.config.data, self.data_body, self.config.train.statistics_items)
-            self.model.set_statistics(*people)
+            count, device = self.config.train.statistics_items, self.processes.device
+            params, camera = people_for_statistics(self.config.data, self.data_body, count)
+            self.model.set_statistics(params.to(device), camera.to(device))
         self._average = Ema(self.model, self.config.train.ema_decay)
 
     def restore(self, state: TrainingState) -> None:
@@ -244,7 +246,7 @@ class Trainer:
                 log.scalars(self.step, {f"val_raw/{k}": v for k, v in validate(self._copy, validation).items()})
                 scores = validate(self.averaged(), validation)
                 log.scalars(self.step, {f"val/{k}": v for k, v in scores.items()})
-                _log.info("step %d  %s", self.step, "  ".join(f"{k} {v:.1f}" for k, v in scores.items()))
+                log.message(f"step {self.step}  " + "  ".join(f"{k} {v:.1f}" for k, v in scores.items()))
             if draw:
                 log.picture(self.step, "hypotheses", hypotheses_picture(self.averaged(), validation))
         if save or check or draw:
@@ -275,10 +277,15 @@ class Trainer:
         save_state(folder / STATE_FILE, state)
 
     def _stop(self, gradients: Gradients, batch: ImageBatch, folder: Path) -> NoReturn:
-        """Save what led to numbers that are not finite, and end the run."""
+        """Save what led to numbers that are not finite, and end the run.
+
+        The loss of each item is that of the averaged weights, which are finite: an item that is not is bad itself,
+        while finite items mean that the weights went astray.
+        """
         generator = torch.Generator().manual_seed(step_seed(self.config.seed, self.step))
         with torch.no_grad():
-            per_item = {name: values.tolist() for name, values in self.model.item_losses(batch, generator).items()}
+            losses = self.averaged().item_losses(batch, generator)
+        per_item = {name: values.tolist() for name, values in losses.items()}
         suffix = "" if self.processes.is_main else f"_process_{self.processes.rank}"
         path = folder / f"nonfinite_step_{self.step}{suffix}.json"
         seeds = batch.item_seed.tolist()
@@ -292,15 +299,15 @@ class Trainer:
                 "gradient_norm": _finite_text(gradients.norm),
                 "terms": {name: _finite_text(value) for name, value in gradients.terms.items()},
                 "parameters_with_such_gradients": _without_finite_gradient(self.model),
-                "items": [
+                "items_with_averaged_weights": [
                     {"index": first + i, "item_seed": seeds[i], **{k: _finite_text(v[i]) for k, v in per_item.items()}}
                     for i in range(len(seeds))
                 ],
             },
         )
         raise UserError(
-            f"step {self.step}: {', '.join(bad) or 'the gradient'} is not finite; the items are in {path}; lower "
-            "train.lr or train.grad_clip, or look for a bad label among them"
+            f"step {self.step}: {', '.join(bad) or 'the gradient'} is not finite; {path} holds the items; if one of "
+            "them has no finite loss, mend its label, else lower train.lr"
         )
 
 

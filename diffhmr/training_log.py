@@ -92,7 +92,14 @@ class RunLog:
             self._bar.set_postfix_str(f"loss {loss:.4f}, {rate:.0f} items/s")
         else:
             left = format_duration(per_step * (self._stop - step))
-            _log.info("step %d/%d  loss %.4f  %.0f items/s  %s left", step, self._stop, loss, rate, left)
+            self.message(f"step {step}/{self._stop}  loss {loss:.4f}  {rate:.0f} items/s  {left} left")
+
+    def message(self, text: str) -> None:
+        """Show one line, above the progress bar if there is one."""
+        if self._terminal:
+            self._bar.write(text, file=sys.stderr)
+        elif self._writer is not None:
+            _log.info("%s", text)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Write named numbers to TensorBoard."""

@@ -125,6 +125,8 @@ def test_all_problems_are_listed_at_once(write: Any) -> None:
         ("name: a\ntrain: {lr: .inf}\n", "train.lr: expected a finite number, got inf"),
         ("name: a\ndata: {images: 1}\n", "data.images should be a boolean, got 1"),
         ("name: a\ndata: {images: off}\n", "model.encoder.kind is image but data.images is off"),
+        ("name: a\nsampler: {steps: 2000}\n", "sampler.steps is 2000, more than the 1000 of model.diffusion.steps"),
+        ("name: a\nsampler: {eta: 1}\n", "sampler.eta is 1.0, but it belongs to ddim"),
         ("name: 5\n", "name should be a string, got 5"),
         ("name: ..\n", "name: String should match pattern"),
         ("seed: 1\n", "name is required"),

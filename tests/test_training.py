@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+import torchvision
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
@@ -402,16 +403,58 @@ def poison(monkeypatch: pytest.MonkeyPatch, item: int) -> None:
 def test_a_loss_that_is_not_finite_names_the_item(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = make_config(tmp_path)
     poison(monkeypatch, 14)
-    with pytest.raises(UserError, match=r"step 3: regressor_joints2d is not finite; the items are in ") as caught:
+    with pytest.raises(
+        UserError, match=r"step 3: regressor_joints2d is not finite; .*nonfinite_step_3\.json holds"
+    ) as caught:
         run(config)
     assert "\n" not in str(caught.value)
     report = json.loads((tmp_path / "run" / "nonfinite_step_3.json").read_text())
     assert report["step"] == 3 and report["terms"]["regressor_joints2d"] == "nan"
-    assert [item["index"] for item in report["items"]] == [12, 13, 14, 15]
-    assert [item["regressor_joints2d"] == "nan" for item in report["items"]] == [False, False, True, False]
-    assert len({item["item_seed"] for item in report["items"]}) == 4
+    assert [item["index"] for item in report["items_with_averaged_weights"]] == [12, 13, 14, 15]
+    assert [item["regressor_joints2d"] == "nan" for item in report["items_with_averaged_weights"]] == [
+        False,
+        False,
+        True,
+        False,
+    ]
+    assert len({item["item_seed"] for item in report["items_with_averaged_weights"]}) == 4
+    assert report["parameters_with_such_gradients"]
     # What was saved before is from before it went wrong.
     assert load_checkpoint(tmp_path / "run" / "model.safetensors").step == 2
+
+
+def test_weights_that_went_astray_are_told_from_bad_items(tmp_path: Path) -> None:
+    trainer = Trainer(make_config(tmp_path), ALONE)
+    trainer.start()
+    batch = next(trainer.batches())
+    next(trainer.model.parameters()).data.fill_(float("inf"))
+    (tmp_path / "run").mkdir()
+    with pytest.raises(UserError, match="else lower train"):
+        trainer._stop(trainer.gradients(batch), batch, tmp_path / "run")
+    report = json.loads((tmp_path / "run" / "nonfinite_step_0.json").read_text())
+    assert report["total"] == "nan"
+    items = report["items_with_averaged_weights"]
+    assert len(items) == 4 and all(isinstance(item["diffusion"], float) for item in items)
+
+
+def test_resuming_fetches_no_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ImageNet weights are replaced by those of the run, so a machine without network can go on."""
+    config = make_config(
+        tmp_path,
+        model={"kind": "spin", "encoder": {"kind": "image", "weights": "imagenet"}},
+        data={"images": True, "image_size": 32, "val_items": 1},
+        train={"steps": 1, "batch_size": 2},
+    )
+
+    def fetch(_: str) -> dict[str, torch.Tensor]:
+        return torchvision.models.resnet18().state_dict()
+
+    with monkeypatch.context() as patch:
+        patch.setattr("diffhmr.models.encoders._imagenet_weights", fetch)
+        run(config)
+    monkeypatch.setattr("diffhmr.models.encoders._imagenet_weights", lambda _: pytest.fail("a download"))
+    longer = config.model_copy(update={"train": config.train.model_copy(update={"steps": 2})})
+    assert load_checkpoint(run(longer, resume=True)).step == 2
 
 
 def test_start_from_other_weights(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_small_checkpoint(tmp_path_factory.mktemp("model") / "small.safetensors", small_config())
 
 
-def run(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int:
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
     monkeypatch.setattr(sys, "argv", ["demo.py", *(str(argument) for argument in arguments)])
     return run_command(demo.main)
 
@@ -44,7 +44,7 @@ def test_photo_in_bodies_out(
     assert run(monkeypatch, *map(str, options), "--out", tmp_path / "out") == 0
     text = capsys.readouterr().out
     assert "free body, not SMPL" in text and "724 px (default: diagonal of the image)" in text
-    assert "box from annotation file" in text and "% of the box off the keypoints" in text
+    assert "box from annotation file" in text and "% of the box off its keypoints" in text
     folder = tmp_path / "out/photographer"
     for picture in ("person0_overlay.png", "person0_sheet.png", "person0_spread.png", "people_overlay.png"):
         assert str(folder / picture) in text and (folder / picture).is_file()
@@ -80,7 +80,7 @@ def test_the_shipped_models_are_the_default(
         ([], image_model),
     ):
         assert run(monkeypatch, *common, *options) == 0
-        assert f"model {model}" in capsys.readouterr().out
+        assert f"photographer.jpg: {model} (" in capsys.readouterr().out
 
 
 def bad_inputs(folder: Path, checkpoint: Path) -> dict[str, tuple[list[str | Path], str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -16,7 +17,7 @@ from diffhmr.body.model import BodyModel
 from diffhmr.errors import UserError
 from diffhmr.files import atomic_path, ensure_folder
 from diffhmr.inference.people import PersonInput
-from diffhmr.inference.photo import Photo, crop_square
+from diffhmr.inference.photo import IMAGE_SUFFIXES, Photo, crop_square
 from diffhmr.inference.result import PersonResult, save_result
 from diffhmr.render.colors import ANSWER_COLOUR, person_colour
 from diffhmr.render.mesh_files import write_mesh
@@ -39,49 +40,64 @@ def write_people(
     folder: str | Path,
     mesh: Literal["none", "obj", "glb", "ply"] = "none",
 ) -> list[Path]:
-    """Write a sub-folder per photo, named after it; returns the paths of all files in the order of the people.
+    """Write what belongs to one photo into a sub-folder named after it; returns the paths of all files.
 
     Per person ``personI.npz`` and ``.json`` (see :mod:`diffhmr.inference.result`), ``personI_overlay.png``,
     ``personI_sheet.png``, ``personI_spread.png`` and with ``mesh`` ``personI_answer.*`` and ``personI_sample1.*`` to
-    ``8``; per photo ``people_overlay.png`` with everybody in it.
+    ``8``; ``people_overlay.png`` with everybody.
+
+    Args:
+        people: those of one photo.
+        results: of them, in the same order.
+        body: of the results.
+        folder: in which the sub-folder is made.
+        mesh: format of the mesh files.
 
     Raises:
         UserError: the folder cannot be written.
     """
-    folder = ensure_folder(folder)
+    photo = people[0].photo
+    assert all(person.photo is photo for person in people), "one photo at a time"
+    place = ensure_folder(Path(folder) / _folder_name(photo.path))
+    faces = body.faces.cpu()
     written: list[Path] = []
-    for photo, rows in _by_photo(people):
-        place = folder / _folder_name(photo.path, people)
-        answers = []
-        for row in rows:
-            vertices = results[row].vertices(body, SHOWN_HYPOTHESES)
-            answers.append(vertices[0])
-            written += write_person(people[row], results[row], vertices, body, place)
-            written += write_meshes(place / f"person{people[row].index}", vertices, body.faces, mesh)
-        colours = torch.stack([person_colour(index) for index in range(len(rows))])
-        picture = _on_photo(photo, torch.stack(answers), body.faces, results[rows[0]].intrinsic, colours)
-        written.append(_write_png(place / "people_overlay.png", picture))
-    return written
+    answers = []
+    for person, result in zip(people, results, strict=True):
+        vertices = result.vertices(body, SHOWN_HYPOTHESES)
+        answers.append(vertices[0])
+        title = f"{photo.path.name}, person {person.index} ({body.name})"
+        written += write_person(person, result, vertices, faces, place / f"person{person.index}", title)
+        written += write_meshes(place / f"person{person.index}", vertices, faces, mesh)
+    colours = torch.stack([person_colour(index) for index in range(len(people))])
+    picture = _on_photo(photo, torch.stack(answers), faces, results[0].intrinsic, colours)
+    return [*written, _write_png(place / "people_overlay.png", picture)]
 
 
 def write_person(
-    person: PersonInput, result: PersonResult, vertices: Tensor, body: BodyModel, folder: Path
+    person: PersonInput, result: PersonResult, vertices: Tensor, faces: Tensor, stem: Path, title: str
 ) -> list[Path]:
-    """Result files and pictures of one person; ``vertices [S, V, 3]`` are those of the hypotheses to show."""
-    stem = folder / f"person{person.index}"
+    """Result files ``STEM.*`` and pictures ``STEM_*.png`` of one person.
+
+    Args:
+        person: the person.
+        result: the prediction.
+        vertices: ``[S, V, 3]`` of the hypotheses to show.
+        faces: ``[F, 3]``.
+        stem: path without suffix.
+        title: of the pictures.
+    """
     written = list(save_result(result, stem.with_suffix(".npz")))
     crop = crop_square(person.photo, person.centre, person.side, _CELL)
     view = PersonView(crop, person.centre, person.side, result.intrinsic, result.keypoints)
-    title = f"{person.photo.path.name}, person {person.index} ({body.name})"
     colour = torch.tensor([ANSWER_COLOUR]) / 255
     pictures = {
-        "overlay": _on_photo(person.photo, vertices[:1], body.faces, result.intrinsic, colour),
-        "sheet": hypothesis_sheet(view, vertices, body.faces, title),
+        "overlay": _on_photo(person.photo, vertices[:1], faces, result.intrinsic, colour),
+        "sheet": hypothesis_sheet(view, vertices, faces, title),
         "spread": spread_picture(
-            view, vertices[0], body.faces, result.vertex_spread_mm, f"{title}: spread of {len(result)} hypotheses"
+            view, vertices[0], faces, result.vertex_spread_mm, f"{title}: spread of {len(result)} hypotheses"
         ),
     }
-    return written + [_write_png(folder / f"{stem.name}_{name}.png", image) for name, image in pictures.items()]
+    return written + [_write_png(stem.with_name(f"{stem.name}_{name}.png"), image) for name, image in pictures.items()]
 
 
 def write_meshes(stem: Path, vertices: Tensor, faces: Tensor, mesh: Literal["none", "obj", "glb", "ply"]) -> list[Path]:
@@ -107,17 +123,11 @@ def _on_photo(photo: Photo, vertices: Tensor, faces: Tensor, intrinsic: Tensor, 
     return overlay(rgb, vertices, faces, shrunk, colours)
 
 
-def _by_photo(people: Sequence[PersonInput]) -> list[tuple[Photo, list[int]]]:
-    groups: dict[Path, list[int]] = {}
-    for row, person in enumerate(people):
-        groups.setdefault(person.photo.path, []).append(row)
-    return [(people[rows[0]].photo, rows) for rows in groups.values()]
-
-
-def _folder_name(path: Path, people: Sequence[PersonInput]) -> str:
-    """The photo's name without its suffix, or with it if another photo has the same name otherwise."""
-    twins = {person.photo.path.name for person in people if person.photo.path.stem == path.stem}
-    return path.stem if len(twins) == 1 else path.name.replace(".", "_")
+def _folder_name(path: Path) -> str:
+    """The photo's name without its suffix, or with it if a picture beside it has the same name otherwise."""
+    same_stem = path.parent.glob(glob.escape(path.stem) + ".*")
+    pictures = [other for other in same_stem if other.suffix.lower() in IMAGE_SUFFIXES]
+    return path.stem if len(pictures) <= 1 else path.name.replace(".", "_")
 
 
 def _write_png(path: Path, rgb: NDArray[np.uint8]) -> Path:

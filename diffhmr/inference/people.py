@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -167,8 +167,12 @@ def box_from_keypoints(keypoints: Keypoints) -> Box:
     return float(x0), float(y0), float(x1), float(y1)
 
 
-def find_people(path: str | Path, source: PeopleSource, device: torch.device | str = "cpu") -> list[PersonInput]:
-    """All people in the image or folder ``path``, image by image.
+def find_people(
+    path: str | Path, source: PeopleSource, device: torch.device | str = "cpu"
+) -> Iterator[list[PersonInput]]:
+    """The people in the image or folder ``path``, photo by photo: only one photo is held in memory.
+
+    Photos in which the annotations name nobody are left out with a warning.
 
     Raises:
         UserError: an image, an annotation file or a box cannot be used, or there is nobody in any image.
@@ -183,19 +187,22 @@ def find_people(path: str | Path, source: PeopleSource, device: torch.device | s
     detector: Detector | None = None
     if source.box is None and boxes is None and keypoints is None and not source.whole_image:
         detector = load_detector(device)
-    people: list[PersonInput] = []
+    nobody = True
     for image in paths:
         photo = read_photo(image)
         single = len(paths) == 1
         found, method = _people_in(photo, source, _of(boxes, image, single), _of(keypoints, image, single), detector)
         if not found:
             log.warning("%s: the annotations name nobody in this image, leaving it out", image.name)
+            continue
+        nobody = False
+        people = []
         for index, person in enumerate(found):
             box = check_box(_box_of(person), photo)
             people.append(PersonInput(photo, index, box, method, check_keypoints(person.keypoints, box, photo)))
-    if not people:
+        yield people
+    if nobody:
         raise UserError(f"{source.boxes or source.keypoints} has nobody for {path}: do its file names fit?")
-    return people
 
 
 def make_batch(people: Sequence[PersonInput], size: int, images: bool) -> ImageBatch:

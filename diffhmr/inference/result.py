@@ -89,7 +89,7 @@ class PersonResult:
         return int(self.params.shape[0])
 
     def vertices(self, body: BodyModel, count: int | None = None) -> Tensor:
-        """``[S, V, 3]`` metres in the camera frame, of the first ``count`` hypotheses or of all.
+        """``[S, V, 3]`` metres in the camera frame, of the first ``count`` hypotheses or of all, on the CPU.
 
         Raises:
             UserError: ``body`` is not the one the parameters belong to.
@@ -100,7 +100,8 @@ class PersonResult:
                 f"the result belongs to the body '{expected['name']}' ({expected['sha256'][:12]}...), "
                 f"but {body.path} is '{body.name}' ({body.sha256[:12]}...); load the body the result names"
             )
-        vertices: Tensor = body(self.params.map(lambda value: value[:count])).vertices
+        chosen = self.params.map(lambda value: value[:count]).to(body.faces.device)
+        vertices: Tensor = body(chosen).vertices.cpu()
         return vertices
 
 

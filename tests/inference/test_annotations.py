@@ -52,7 +52,7 @@ def test_a_hidden_point_without_confidence_is_still_labelled(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("image_id", [785, "000000000785.jpg", "000000000785"])
 def test_coco_results_keep_their_scores(tmp_path: Path, image_id: int | str) -> None:
-    scored = list(POINTS)
+    scored: list[float] = list(POINTS)
     scored[2::3] = [0.5] * 16 + [3.0]
     path = write(tmp_path / "r.json", [{"image_id": image_id, "keypoints": scored, "score": 0.9}])
     (person,) = read_annotations(path).people(Path("x/000000000785.jpg"), False)

@@ -113,7 +113,7 @@ def standing_figure() -> Photo:
     for side in (-1, 1):
         cv2.line(picture, (200 + 18 * side, 270), (200 + 24 * side, 415), ink, 26)
         cv2.line(picture, (200 + 38 * side, 170), (200 + 52 * side, 275), ink, 16)
-    return Photo(Path("figure.png"), cv2.GaussianBlur(picture, (0, 0), 1.5))
+    return Photo(Path("figure.png"), np.asarray(cv2.GaussianBlur(picture, (0, 0), 1.5), dtype=np.uint8))
 
 
 @pytest.mark.slow

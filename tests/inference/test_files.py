@@ -20,27 +20,34 @@ def photo(name: str, width: int = 320, height: int = 240) -> Photo:
 
 
 def test_everything_is_written(tmp_path: Path, free_body: BodyModel) -> None:
-    truths = [true_body(free_body, photo(name), 400, seed) for name, seed in (("a.jpg", 0), ("a.jpg", 1), ("a.png", 0))]
+    shared = photo(str(tmp_path / "a.jpg"))
+    truths = [true_body(free_body, shared, 400, seed) for seed in (0, 1)]
     people = [truth.person for truth in truths]
     results = predict(perfect(free_body, truths), people, PredictOptions(num_samples=10, focal_px=400), "x")
     written = write_people(people, results, free_body, tmp_path / "out", "ply")
     assert sorted(written) == sorted(path for path in (tmp_path / "out").rglob("*") if path.is_file())
-    names = sorted(path.name for path in written if path.parent.name == "a_jpg")
-    meshes = [
-        f"person{index}_{name}.ply" for index in (0, 1) for name in ("answer", *(f"sample{k}" for k in range(1, 9)))
-    ]
-    rest = [
-        f"person{index}{end}"
-        for index in (0, 1)
-        for end in (".json", ".npz", "_overlay.png", "_sheet.png", "_spread.png")
-    ]
-    assert names == sorted([*meshes, *rest, "people_overlay.png"])
-    assert {path.parent.name for path in written} == {"a_jpg", "a_png"}
-    assert len(load_result(tmp_path / "out/a_jpg/person1.npz")) == 10
+    meshes = ["_answer.ply", *(f"_sample{k}.ply" for k in range(1, 9))]
+    ends = [".json", ".npz", "_overlay.png", "_sheet.png", "_spread.png", *meshes]
+    assert sorted(path.name for path in written) == sorted(
+        ["people_overlay.png", *(f"person{index}{end}" for index in (0, 1) for end in ends)]
+    )
+    assert {path.parent for path in written} == {tmp_path / "out/a"}
+    assert len(load_result(tmp_path / "out/a/person1.npz")) == 10
+
+
+def test_pictures_of_the_same_name_do_not_share_a_folder(tmp_path: Path, free_body: BodyModel) -> None:
+    for name in ("a.jpg", "a.png", "a.json"):
+        (tmp_path / name).touch()
+    for name in ("a.jpg", "a.png"):
+        truth = true_body(free_body, photo(str(tmp_path / name)), 400, 0)
+        results = predict(perfect(free_body, [truth]), [truth.person], PredictOptions(num_samples=1), "x")
+        write_people([truth.person], results, free_body, tmp_path / "out")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a_jpg", "a_png"]
 
 
 def test_an_overlay_shows_one_person_and_everybody(tmp_path: Path, free_body: BodyModel) -> None:
-    truths = [true_body(free_body, photo("a.jpg"), 400, seed) for seed in (0, 1)]
+    shared = photo("a.jpg")
+    truths = [true_body(free_body, shared, 400, seed) for seed in (0, 1)]
     people = [truth.person for truth in truths]
     results = predict(perfect(free_body, truths), people, PredictOptions(num_samples=1, focal_px=400), "x")
     write_people(people, results, free_body, tmp_path)
@@ -67,5 +74,7 @@ def test_large_photos_are_shrunk_for_overlays(tmp_path: Path, free_body: BodyMod
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path, free_body: BodyModel) -> None:
     (tmp_path / "file").write_text("x")
+    truth = true_body(free_body, photo("a.jpg"), 400, 0)
+    results = predict(perfect(free_body, [truth]), [truth.person], PredictOptions(num_samples=1), "x")
     with pytest.raises(UserError, match="cannot write"):
-        write_people([], [], free_body, tmp_path / "file")
+        write_people([truth.person], results, free_body, tmp_path / "file")

@@ -89,24 +89,24 @@ def test_people_of_a_coco_file(tmp_path: Path) -> None:
         tmp_path / "c.json",
         {"a.png": [{"bbox": [50, 10, 60, 100], "keypoints": FLAT}, {"bbox": [0, 0, 40, 40]}]},
     )
-    people = find_people(tmp_path, PeopleSource(boxes=boxes))
+    (people,) = find_people(tmp_path, PeopleSource(boxes=boxes))
     assert [(person.photo.path.name, person.index) for person in people] == [("a.png", 0), ("a.png", 1)]
     assert people[0].keypoints is not None and people[1].keypoints is None
-    (person,) = find_people(
+    ((person,),) = find_people(
         tmp_path / "a.png", PeopleSource(keypoints=coco_file(tmp_path / "d.json", {"a.png": [{"keypoints": FLAT}]}))
     )
     assert person.box_source == "extent of the keypoints"
     with pytest.raises(UserError, match="has nobody"):
-        find_people(tmp_path / "b.png", PeopleSource(boxes=boxes))
+        list(find_people(tmp_path / "b.png", PeopleSource(boxes=boxes)))
 
 
 def test_one_box_and_its_keypoints(tmp_path: Path) -> None:
     striped_photo(tmp_path / "a.png")
     points = tmp_path / "k.json"
     points.write_text(json.dumps([FLAT]))
-    (person,) = find_people(tmp_path / "a.png", PeopleSource(box=(50, 10, 110, 110), keypoints=points))
+    ((person,),) = find_people(tmp_path / "a.png", PeopleSource(box=(50, 10, 110, 110), keypoints=points))
     assert person.keypoints is not None and person.box_source == "given box"
-    (whole,) = find_people(tmp_path / "a.png", PeopleSource(whole_image=True))
+    ((whole,),) = find_people(tmp_path / "a.png", PeopleSource(whole_image=True))
     assert whole.box == (0, 0, 160, 120) and whole.box_source == "whole image"
 
 
@@ -127,7 +127,7 @@ def test_keypoints_that_cannot_be_pixels_of_the_person(tmp_path: Path, points: n
     flat = np.concatenate([points, np.full((17, 1), 2.0)], axis=1).ravel().tolist()
     boxes = coco_file(tmp_path / "c.json", {"a.png": [{"bbox": [50, 10, 60, 100], "keypoints": flat}]})
     with pytest.raises(UserError, match="keypoints do not fit the box"):
-        find_people(tmp_path / "a.png", PeopleSource(boxes=boxes))
+        list(find_people(tmp_path / "a.png", PeopleSource(boxes=boxes)))
 
 
 def test_contradicting_options(tmp_path: Path) -> None:
@@ -136,11 +136,11 @@ def test_contradicting_options(tmp_path: Path) -> None:
     striped_photo(tmp_path / "a.png")
     striped_photo(tmp_path / "b.png")
     with pytest.raises(UserError, match="--box is for one image"):
-        find_people(tmp_path, PeopleSource(box=(0, 0, 50, 50)))
+        list(find_people(tmp_path, PeopleSource(box=(0, 0, 50, 50))))
 
 
 def test_without_any_box_a_detector_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     striped_photo(tmp_path / "a.png")
     monkeypatch.setattr(people_module, "load_detector", lambda _device: Detector(None))
-    (person,) = find_people(tmp_path / "a.png", PeopleSource())
+    ((person,),) = find_people(tmp_path / "a.png", PeopleSource())
     assert person.box == (0, 0, 160, 120) and person.box_source == "whole image", "stripes are nobody"

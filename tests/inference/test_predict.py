@@ -160,7 +160,7 @@ def test_options_out_of_range() -> None:
         ({"max_batch": 0}, "max_batch"),
     ):
         with pytest.raises(UserError, match=name):
-            PredictOptions(**changes)  # type: ignore[arg-type]
+            PredictOptions(**changes)
 
 
 def test_the_default_checkpoint_follows_the_input() -> None:

@@ -1,6 +1,6 @@
-"""Writes the gradients of one training step; run alone or under torchrun by ``tests/test_training.py``.
+"""Writes the gradients of one training step; ``tests/test_training.py`` runs it under torchrun.
 
-Usage: python tests/gradients_of_a_step.py CONFIG.yaml OUT.pt
+Usage: torchrun --nproc-per-node=2 tests/gradients_of_a_step.py CONFIG.yaml OUT.pt
 """
 
 from __future__ import annotations

@@ -57,9 +57,9 @@ class Detector:
         elif hasattr(cv2, "HOGDescriptor"):
             method, people = "OpenCV HOG people detector", find_with_hog(photo)
         else:
-            method, people = "no detector (OpenCV 5 has no HOG people detector)", []
+            method, people = "no detector (OpenCV 5 has none, opencv-python-headless<5 has HOG)", []
         if not people:
-            log.warning("%s: %s found nobody, taking the whole image as one person", photo.path.name, method)
+            log.warning("%s: nobody found with %s, taking the whole image as one person", photo.path.name, method)
             return [Annotation((0.0, 0.0, float(photo.width), float(photo.height)), None)], "whole image"
         people.sort(key=lambda person: person.box[0] if person.box else 0.0)
         return people, method

@@ -49,7 +49,7 @@ def test_without_connection_it_says_so_and_falls_back(
     photo = striped_photo(tmp_path / "a.png")
     people, method = detector.find(photo)
     assert method == "whole image" and people[0].box == (0, 0, 160, 120)
-    assert "found nobody" in caplog.text
+    assert "nobody found" in caplog.text
 
 
 def test_damaged_weights_are_not_used(tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ def test_people_are_counted_from_the_left(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not hasattr(cv2, "HOGDescriptor"), reason="this OpenCV has no HOG people detector")
-def test_hog_finds_the_photographer_no_stripes(tmp_path: Path) -> None:
+def test_hog_finds_a_standing_figure_and_nobody_in_stripes(tmp_path: Path) -> None:
     assert find_with_hog(striped_photo(tmp_path / "a.png")) == []
     figure = standing_figure()
     (person,) = find_with_hog(figure)

@@ -2,28 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from diffhmr.geometry.camera import project
 from diffhmr.render.raster import rasterize
+from diffhmr.render.shade import Lights, camera_lights, interpolate, irradiance, vertex_normals
 
+MeshRenderer = Callable[[Tensor, Tensor, Tensor, tuple[int, int], Tensor, float], tuple[Tensor, Tensor]]
+"""What :func:`render_mesh` is; :func:`diffhmr.render.opengl.render_mesh_opengl` is the other one."""
+
+AMBIENT = 0.35
 _SUPERSAMPLE = 2
-_TO_LIGHT = (-0.35, -0.55, -0.75)
-"""Direction towards the light in the camera frame: over the left shoulder of whoever looks at the picture."""
 
 
-def vertex_normals(vertices: Tensor, faces: Tensor) -> Tensor:
-    """Outward unit normals ``[B, V, 3]`` of ``vertices [B, V, 3]``: means over the faces, weighted by area."""
-    corners = vertices[:, faces]
-    normal = torch.linalg.cross(corners[:, :, 1] - corners[:, :, 0], corners[:, :, 2] - corners[:, :, 0], dim=-1)
-    total = torch.zeros_like(vertices)
-    for corner in range(3):
-        total.index_add_(1, faces[:, corner], normal)
-    return normalize(total, dim=-1)
+def lit_colours(vertices: Tensor, faces: Tensor, colours: Tensor, ambient: float = AMBIENT) -> Tensor:
+    """Colours ``[B, V, 3]`` of the vertices of B meshes in the light of :func:`diffhmr.render.shade.camera_lights`.
+
+    Args:
+        vertices: ``[B, V, 3]`` in the camera frame.
+        faces: ``[F, 3]``, counter-clockwise seen from outside.
+        colours: RGB in [0, 1], ``[3]`` or per vertex ``[B, V, 3]``.
+        ambient: brightness of what no lamp reaches; 1 shows the bare colours.
+    """
+    lights = camera_lights(len(vertices), vertices)
+    share = (1 - ambient) / (1 - lights.ambient).unsqueeze(1)
+    lights = Lights(lights.direction, lights.colour * share, torch.full_like(lights.ambient, ambient))
+    light = irradiance(vertex_normals(vertices, faces), lights)
+    return (colours.to(vertices) * light).clamp(0, 1)
 
 
 @torch.no_grad()
@@ -33,7 +43,7 @@ def render_mesh(
     intrinsic: Tensor,
     size: tuple[int, int],
     colours: Tensor,
-    ambient: float = 0.35,
+    ambient: float = AMBIENT,
 ) -> tuple[Tensor, Tensor]:
     """Draw B meshes, one per picture, with smooth shading and anti-aliased edges.
 
@@ -43,7 +53,7 @@ def render_mesh(
         intrinsic: K ``[3, 3]`` or ``[B, 3, 3]``.
         size: height and width in pixels.
         colours: RGB in [0, 1], ``[3]`` or per vertex ``[B, V, 3]``.
-        ambient: brightness of what the lamp does not reach; 1 shows the bare colours.
+        ambient: brightness of what no lamp reaches; 1 shows the bare colours.
 
     Returns:
         Colour ``[B, H, W, 3]``, already multiplied with the opacity, and opacity ``[B, H, W]``, both in [0, 1].
@@ -54,14 +64,9 @@ def render_mesh(
     screen = (pixels + 0.5) * _SUPERSAMPLE - 0.5
     rows, columns = height * _SUPERSAMPLE, width * _SUPERSAMPLE
     fragments = rasterize(torch.cat([screen, vertices[..., 2:]], dim=-1), faces, rows, columns)
-    corners = faces[fragments.pixel_face]
-    image, bary = fragments.image.unsqueeze(-1), fragments.pixel_bary.unsqueeze(-1)
-    normal = (vertex_normals(vertices, faces)[image, corners] * bary).sum(-2)
-    colour = (colours.expand(batch, vertices.shape[1], 3)[image, corners] * bary).sum(-2)
-    to_light = normalize(vertices.new_tensor(_TO_LIGHT), dim=0)
-    light = ambient + (1 - ambient) * (normalize(normal, dim=-1) @ to_light).clamp_min(0)
-    shaded = fragments.scatter(torch.cat([colour * light.unsqueeze(-1), torch.ones_like(light.unsqueeze(-1))], -1), 0)
-    blocks = shaded.reshape(batch, height, _SUPERSAMPLE, width, _SUPERSAMPLE, 4)
+    shaded = interpolate(fragments, faces, lit_colours(vertices, faces, colours, ambient))
+    drawn = fragments.scatter(torch.cat([shaded, torch.ones_like(shaded[:, :1])], -1), 0)
+    blocks = drawn.reshape(batch, height, _SUPERSAMPLE, width, _SUPERSAMPLE, 4)
     # Several times faster than a mean over both dimensions.
     total = sum(blocks[:, :, i, :, j] for i in range(_SUPERSAMPLE) for j in range(_SUPERSAMPLE))
     averaged = torch.as_tensor(total / _SUPERSAMPLE**2)
@@ -75,6 +80,7 @@ def overlay(
     intrinsic: Tensor,
     colours: Tensor,
     opacity: float = 0.85,
+    renderer: MeshRenderer = render_mesh,
 ) -> NDArray[np.uint8]:
     """Lay P bodies over a photo; nearer ones hide farther ones, and all other pixels stay as they are.
 
@@ -85,6 +91,7 @@ def overlay(
         intrinsic: K ``[3, 3]`` of the photo.
         colours: ``[P, 3]`` RGB in [0, 1].
         opacity: of the bodies.
+        renderer: draws them.
     """
     people, count = vertices.shape[:2]
     result = rgb.copy()
@@ -98,12 +105,13 @@ def overlay(
     window = intrinsic.clone()
     window[:2, 2] -= torch.tensor(low, dtype=window.dtype)
     offsets = torch.arange(people).reshape(-1, 1, 1) * count
-    colour, alpha = render_mesh(
+    colour, alpha = renderer(
         vertices.reshape(1, people * count, 3),
         (faces.unsqueeze(0) + offsets).reshape(-1, 3),
         window,
         (high[1] - low[1], high[0] - low[0]),
         colours.repeat_interleave(count, dim=0).unsqueeze(0),
+        AMBIENT,
     )
     place = (slice(low[1], high[1]), slice(low[0], high[0]))
     result[place] = blend(result[place], colour[0], alpha[0], opacity)

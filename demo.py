@@ -1,4 +1,4 @@
-"""Photos in, distributions of bodies out: `python demo.py --image FILE_OR_FOLDER`."""
+"""Photos in, distributions of bodies out: python demo.py --image FILE_OR_FOLDER [--boxes FILE.json]"""
 
 from __future__ import annotations
 
@@ -6,41 +6,36 @@ import argparse
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-
-from diffhmr.checkpoint import LoadedModel, load_checkpoint
-from diffhmr.errors import UserError, run_command
+from diffhmr.command_line import CommandParser, pick_device, run_command
 from diffhmr.files import ensure_folder
-from diffhmr.inference.files import write_people
-from diffhmr.inference.people import PeopleSource, PersonInput, find_people, parse_box
-from diffhmr.inference.predict import PredictOptions, choose_checkpoint, predict
-from diffhmr.inference.result import PersonResult
 
-
-class Parser(argparse.ArgumentParser):
-    """One clear line for a wrong option, like every other error."""
-
-    def error(self, message: str) -> None:  # type: ignore[override]
-        raise UserError(f"{message}; see --help")
+if TYPE_CHECKING:
+    from diffhmr.checkpoint import LoadedModel
+    from diffhmr.inference.people import PersonInput
+    from diffhmr.inference.result import PersonResult
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = Parser(description=__doc__)
-    parser.add_argument("--image", required=True, type=Path, help="a picture or a folder of pictures")
-    parser.add_argument("--box", help="x0,y0,x1,y1 in pixels: one person in one picture")
-    parser.add_argument("--boxes", type=Path, help="JSON with boxes and perhaps keypoints: COCO or plain lists")
-    parser.add_argument("--whole-image", action="store_true", help="each picture is one person")
-    parser.add_argument("--keypoints", type=Path, help="JSON with COCO-17 keypoints: COCO or plain lists")
-    parser.add_argument(
-        "--checkpoint", type=Path, help="default: the keypoint model if all in a picture have keypoints"
+    parser = CommandParser(
+        description="Photos in, distributions of bodies out: overlays, sheets, result files and meshes.",
+        epilog="Without --box, --boxes, --keypoints or --whole-image a detector looks for people.",
     )
-    parser.add_argument("--num-samples", type=int, default=25, help="bodies per person (default: %(default)s)")
-    parser.add_argument("--steps", type=int, help="steps of the sampler (default: what the checkpoint says)")
-    parser.add_argument("--seed", type=int, default=0, help="of the random samples (default: %(default)s)")
-    parser.add_argument("--focal-px", type=float, help="focal length (default: the diagonal of the picture, a guess)")
-    parser.add_argument("--mesh", choices=["none", "obj", "glb", "ply"], default="none", help="write meshes too")
-    parser.add_argument("--out", type=Path, default=Path("out"), help="folder for all results (default: %(default)s)")
+    add = parser.add_argument
+    add("--image", required=True, type=Path, metavar="PATH", help="a picture or a folder of pictures")
+    add("--box", metavar="x0,y0,x1,y1", help="one person in one picture, in pixels")
+    add("--boxes", type=Path, metavar="FILE.json", help="boxes, perhaps with keypoints: COCO or plain lists")
+    add("--whole-image", action="store_true", help="each picture is one person")
+    add("--keypoints", type=Path, metavar="FILE.json", help="COCO-17 keypoints: COCO or plain lists")
+    add("--checkpoint", type=Path, metavar="FILE", help="default: the keypoint model if all people have keypoints")
+    add("--num-samples", type=int, default=25, metavar="N", help="bodies per person (default: %(default)s)")
+    add("--steps", type=int, metavar="K", help="of the sampler (default: what the checkpoint says)")
+    add("--seed", type=int, default=0, metavar="S", help="of the random samples (default: %(default)s)")
+    add("--focal-px", type=float, metavar="F", help="focal length (default: the picture's diagonal, a guess)")
+    add("--mesh", choices=["none", "obj", "glb", "ply"], default="none", help="write meshes too (default: none)")
+    add("--out", type=Path, default=Path("out"), metavar="FOLDER", help="for all results (default: %(default)s)")
+    add("--device", help="cpu, cuda or cuda:N (default: cuda if there is one, else cpu)")
     return parser.parse_args()
 
 
@@ -54,11 +49,18 @@ def report(person: PersonInput, result: PersonResult) -> str:
 def main() -> int:
     arguments = parse_arguments()
     start = time.perf_counter()
+
+    # Importing torch takes seconds: not before the options are known to be right.
+    from diffhmr.checkpoint import load_checkpoint
+    from diffhmr.inference.files import write_people
+    from diffhmr.inference.people import PeopleSource, find_people, parse_box
+    from diffhmr.inference.predict import PredictOptions, choose_checkpoint, predict
+
     options = PredictOptions(arguments.num_samples, arguments.steps, arguments.seed, arguments.focal_px)
     box = None if arguments.box is None else parse_box(arguments.box)
     source = PeopleSource(box, arguments.boxes, arguments.keypoints, arguments.whole_image)
+    device = pick_device(arguments.device)
     ensure_folder(arguments.out)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
     models: dict[Path, LoadedModel] = {}
     count = 0
     for people in find_people(arguments.image, source, device):

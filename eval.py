@@ -1,4 +1,4 @@
-"""Measure a checkpoint: `python eval.py --checkpoint PATH --dataset synthetic`."""
+"""Measure a checkpoint: python eval.py --checkpoint FILE --dataset synthetic [--out FILE.json]"""
 
 from __future__ import annotations
 
@@ -6,38 +6,35 @@ import argparse
 import sys
 from pathlib import Path
 
-import torch
-
-from diffhmr.errors import UserError, run_command
-from diffhmr.evaluation import DATASETS, EvaluationOptions, run
-from diffhmr.evaluation_table import format_table
-
-
-class Parser(argparse.ArgumentParser):
-    """One clear line for a wrong option, like every other error."""
-
-    def error(self, message: str) -> None:  # type: ignore[override]
-        raise UserError(f"{message}; see --help")
+from diffhmr.command_line import CommandParser, pick_device, run_command
+from diffhmr.config import DATASETS
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = Parser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--checkpoint", required=True, type=Path, help="model file written by train.py")
+    parser = CommandParser(description="Measure a checkpoint on the test people of a data set, as a table and as JSON.")
+    parser.add_argument("--checkpoint", required=True, type=Path, metavar="FILE", help="model file that train.py wrote")
     parser.add_argument("--dataset", required=True, choices=DATASETS, help="whose test people are used")
     parser.add_argument(
-        "--num-samples", type=int, default=25, help="random bodies per person, besides the single answer"
-    )
-    parser.add_argument("--steps", type=int, help="steps of the sampler; default: as the checkpoint says")
-    parser.add_argument("--seed", type=int, default=0, help="of the random samples")
-    parser.add_argument("--limit", type=int, help="only the first people; default: all")
-    parser.add_argument("--out", type=Path, help="JSON file to write; default: the table only")
+        "--num-samples", type=int, default=25, metavar="N",
+        help="random bodies per person, besides the single answer (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument("--steps", type=int, metavar="K", help="of the sampler (default: what the checkpoint says)")
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="of the random samples (default: %(default)s)")
+    parser.add_argument("--limit", type=int, metavar="N", help="only the first N people (default: all)")
+    parser.add_argument("--out", type=Path, metavar="FILE.json", help="where to write the result (default: nowhere)")
+    parser.add_argument("--device", help="cpu, cuda or cuda:N (default: cuda if there is one, else cpu)")
     return parser.parse_args()
 
 
 def main() -> int:
     arguments = parse_arguments()
+
+    # Importing torch takes seconds: not before the options are known to be right.
+    from diffhmr.evaluation import EvaluationOptions, run
+    from diffhmr.evaluation_table import format_table
+
     options = EvaluationOptions(arguments.num_samples, arguments.steps, arguments.seed, arguments.limit)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = pick_device(arguments.device)
     result = run(arguments.checkpoint, arguments.dataset, options, arguments.out, device)
     print(format_table(result))
     if arguments.out is not None:

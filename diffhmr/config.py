@@ -7,7 +7,7 @@ and leaves get plain arguments. ``load_config`` in ``diffhmr/config_file.py`` re
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -138,6 +138,10 @@ class DataConfig(Section):
     train_items: int = Field(default=2**31, gt=0)
     val_items: int = Field(default=500, gt=0)
     test_items: int = Field(default=2000, gt=0)
+
+
+DATASETS = get_args(DataConfig.model_fields["kind"].annotation)
+"""Names of the data sets there are."""
 
 
 class TrainConfig(Section):

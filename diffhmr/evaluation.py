@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, get_args
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -18,13 +18,12 @@ from diffhmr.body.codec import StateCodec
 from diffhmr.body.model import BodyModel
 from diffhmr.body.params import NUM_BETAS, SmplParams
 from diffhmr.checkpoint import REPOSITORY, load_checkpoint
-from diffhmr.config import DataConfig, ExperimentConfig, KeypointNoiseConfig, SamplerConfig
+from diffhmr.config import DATASETS, DataConfig, ExperimentConfig, KeypointNoiseConfig, SamplerConfig
 from diffhmr.datasets import build_dataset
 from diffhmr.errors import UserError
 from diffhmr.evaluation_measures import PIXEL_CROP, Sums, measure
-from diffhmr.files import ensure_folder, write_json
+from diffhmr.files import ensure_writable, write_json
 
-DATASETS = get_args(DataConfig.model_fields["kind"].annotation)
 SYNTHETIC_PROTOCOL = "synthetic-v1"
 
 _HYPOTHESES_AT_ONCE = 2048
@@ -108,7 +107,7 @@ def run(
     if dataset not in DATASETS:
         raise UserError(f"unknown data set {dataset!r}; choose one of {', '.join(DATASETS)}")
     if out is not None:
-        ensure_folder(Path(out).parent)
+        ensure_writable(out)
     loaded = load_checkpoint(checkpoint, device)
     sampler = _sampler(loaded.config, options.steps)
     data = synthetic_data(loaded.config.data)

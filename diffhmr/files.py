@@ -60,6 +60,19 @@ def ensure_folder(path: str | Path) -> Path:
     return path
 
 
+def ensure_writable(path: str | Path) -> Path:
+    """Check that a file can be written at ``path`` and create its folder, before long work whose result goes there.
+
+    Raises:
+        UserError: it is a folder, or its folder cannot be created or written.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise UserError(f"cannot write {path}: it is a folder; give the name of a file")
+    ensure_folder(path.parent)
+    return path
+
+
 def require_file(path: str | Path, what: str, remedy: str) -> Path:
     """Return ``path`` if it is a file that is not empty.
 

@@ -12,6 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from diffhmr.command_line import pick_device
 from diffhmr.errors import UserError
 
 
@@ -88,7 +89,7 @@ def join_processes() -> Iterator[Processes]:
     # All batches have one shape, so that it pays to let cuDNN time its convolutions.
     torch.backends.cudnn.benchmark = True
     if count == 1:
-        yield Processes(0, 1, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+        yield Processes(0, 1, pick_device())
         return
     device = torch.device("cpu")
     if torch.cuda.is_available():

@@ -24,10 +24,11 @@ from torch import nn
 from diffhmr.batch import ImageBatch
 from diffhmr.body.model import BodyModel
 from diffhmr.checkpoint import load_body, load_checkpoint, without_downloads
+from diffhmr.command_line import CommandParser, pick_device, run_command
 from diffhmr.config import DataConfig, EncoderConfig, ExperimentConfig, ModelConfig
 from diffhmr.config_file import load_config
-from diffhmr.errors import UserError, run_command
-from diffhmr.files import write_json
+from diffhmr.errors import UserError
+from diffhmr.files import ensure_writable, write_json
 from diffhmr.geometry.camera import intrinsics
 from diffhmr.inference.annotations import keypoints_from_rows
 from diffhmr.inference.people import PersonInput, make_batch
@@ -253,13 +254,13 @@ def print_report(report: dict[str, Any]) -> None:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: %(default)s)")
+    parser = CommandParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", metavar="D", help="cpu, cuda or cuda:N (default: cuda if there is one, else cpu)")
     which = parser.add_mutually_exclusive_group()
-    which.add_argument("--checkpoint", type=Path, help="measure this model")
-    which.add_argument("--config", type=Path, help="measure the model of this YAML, with random weights")
-    parser.add_argument("--repeats", type=int, default=20, help="runs per line (default: %(default)s)")
-    parser.add_argument("--json", type=Path, help="also write the numbers to this file")
+    which.add_argument("--checkpoint", type=Path, metavar="FILE", help="measure this model")
+    which.add_argument("--config", type=Path, metavar="FILE", help="measure its model, with random weights")
+    parser.add_argument("--repeats", type=int, default=20, metavar="N", help="runs per line (default: %(default)s)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the numbers to this file")
     return parser.parse_args()
 
 
@@ -267,12 +268,9 @@ def main() -> int:
     arguments = parse_arguments()
     if arguments.repeats < 1:
         raise UserError(f"--repeats is {arguments.repeats}: it has to be at least 1")
-    try:
-        device = torch.device(arguments.device)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"--device {arguments.device} cannot be used ({reason}); try cpu") from error
+    device = pick_device(arguments.device)
+    if arguments.json is not None:
+        ensure_writable(arguments.json)
     report = bench(load_subject(arguments.checkpoint, arguments.config, device), arguments.repeats)
     print_report(report)
     if arguments.json is not None:

@@ -10,7 +10,6 @@ mean, ten principal components, skinning weights for SMPL's 24 joints and joint 
 
 from __future__ import annotations
 
-import argparse
 import io
 import sys
 import zipfile
@@ -23,8 +22,9 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from diffhmr.body.joints import SMPL_PARENTS
-from diffhmr.errors import UserError, run_command
-from diffhmr.files import atomic_path, ensure_folder, sha256_file
+from diffhmr.command_line import CommandParser, run_command
+from diffhmr.errors import UserError
+from diffhmr.files import atomic_path, ensure_writable, sha256_file
 from scripts.free_body import mesh, regressors, rig, surface
 
 Array = NDArray[np.float64]
@@ -269,14 +269,19 @@ def write_npz(path: Path, content: dict[str, NDArray[Any]]) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("--out", type=Path, default=Path("data/body/free_body.npz"), help="file to write")
-    parser.add_argument("--num-samples", type=int, default=2000, help="adults sampled for the shape space")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the sampled adults")
+    parser = CommandParser(description=(__doc__ or "").split("\n\n")[0])
+    add = parser.add_argument
+    add("--out", type=Path, default=Path("data/body/free_body.npz"), metavar="FILE", help="default: %(default)s")
+    add("--num-samples", type=int, default=2000, metavar="N", help="adults for the shape space (default: %(default)s)")
+    add("--seed", type=int, default=0, metavar="S", help="of the sampled adults (default: %(default)s)")
     options = parser.parse_args(arguments)
     if options.num_samples <= NUM_BETAS:
         raise UserError(f"--num-samples must be more than {NUM_BETAS}, not {options.num_samples}")
-    ensure_folder(options.out.parent)
+    if options.seed < 0:
+        raise UserError(f"--seed is {options.seed}: it has to be at least 0")
+    if options.out.suffix != ".npz":
+        raise UserError(f"--out {options.out} should end in .npz")
+    ensure_writable(options.out)
     write_npz(options.out, build(options.num_samples, options.seed))
     print(f"{options.out}: {options.out.stat().st_size / 1e6:.2f} MB, SHA-256 {sha256_file(options.out)}")
     return 0

@@ -26,7 +26,8 @@ import torchvision
 from diffhmr.body.files import EXTRA_REGRESSOR, H36M_REGRESSOR, read_body, read_regressor
 from diffhmr.body.joints import EXTRA_ROWS, H36M_ROWS
 from diffhmr.checkpoint import read_metadata
-from diffhmr.errors import UserError, run_command
+from diffhmr.command_line import CommandParser, run_command
+from diffhmr.errors import UserError
 from diffhmr.files import sha256_file
 from diffhmr.inference.detection import WEIGHTS_URL
 
@@ -315,7 +316,7 @@ def diagnose(root: Path, hub: Path) -> list[Finding]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
     arguments = parser.parse_args()
     root = Path() if Path.cwd() == ROOT else ROOT  # short paths where they are right

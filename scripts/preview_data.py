@@ -6,7 +6,6 @@ are cyan on the person's left side and magenta on the right.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -15,15 +14,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from diffhmr.body.files import FREE_BODY
 from diffhmr.body.joints import SPIN49
 from diffhmr.body.model import BodyModel
+from diffhmr.command_line import CommandParser, run_command
 from diffhmr.config import DataConfig
 from diffhmr.datasets.people import People, sample_people
 from diffhmr.datasets.random import item_seeds
 from diffhmr.datasets.scene import RenderedPeople, SceneRenderer
-from diffhmr.errors import UserError, run_command
-from diffhmr.files import atomic_path
+from diffhmr.errors import UserError
+from diffhmr.files import atomic_path, ensure_writable
 
+_SUFFIXES = (".png", ".jpg", ".jpeg")
 _ZOOM = 4
 _SIDES = {"left": (255, 200, 0), "right": (220, 0, 220)}
 _LIMBS = (("shoulder", "elbow"), ("elbow", "wrist"), ("hip", "knee"), ("knee", "ankle"), ("ankle", "big_toe"))
@@ -32,18 +34,24 @@ _VISIBLE, _HIDDEN = (0, 220, 0), (0, 0, 255)
 
 def main() -> int:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, required=True, help="PNG or JPEG file to write")
-    parser.add_argument("--count", type=int, default=64, help="number of pictures")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the stream")
-    parser.add_argument("--start", type=int, default=0, help="index of the first item")
-    parser.add_argument("--size", type=int, default=128, help="pixels per picture")
-    parser.add_argument("--joints", action="store_true", help="draw joints and their visibility, pictures enlarged")
-    parser.add_argument("--body", type=Path, default=Path("data/body/free_body.npz"))
-    parser.add_argument("--backgrounds", type=Path, default=None, help="folder of pictures")
+    parser = CommandParser(description="Write a sheet of training pictures, to judge them by eye.")
+    add = parser.add_argument
+    add("--out", type=Path, required=True, metavar="FILE", help="picture to write (.png or .jpg)")
+    add("--count", type=int, default=64, metavar="N", help="number of pictures (default: %(default)s)")
+    add("--seed", type=int, default=0, metavar="S", help="of the stream of people (default: %(default)s)")
+    add("--start", type=int, default=0, metavar="K", help="index of the first person (default: %(default)s)")
+    add("--size", type=int, default=128, metavar="PX", help="pixels per picture (default: %(default)s)")
+    add("--joints", action="store_true", help="draw joints and their visibility, pictures enlarged")
+    add("--body", type=Path, default=FREE_BODY, metavar="FILE", help="body model (default: the free body)")
+    add("--backgrounds", type=Path, metavar="FOLDER", help="pictures without people (default: drawn scenes)")
     args = parser.parse_args()
-    if args.count < 1 or args.size < 32:
-        raise UserError("--count must be at least 1 and --size at least 32")
+    for option, value, least in (("--count", args.count, 1), ("--size", args.size, 32),
+                                 ("--seed", args.seed, 0), ("--start", args.start, 0)):  # fmt: skip
+        if value < least:
+            raise UserError(f"{option} is {value}: it has to be at least {least}")
+    if args.out.suffix.lower() not in _SUFFIXES:
+        raise UserError(f"--out {args.out} should end in {' or '.join(_SUFFIXES)}")
+    ensure_writable(args.out)
     body = BodyModel.load(args.body)
     seeds = item_seeds(args.seed, "train", range(args.start, args.start + args.count))
     people = sample_people(body, seeds, DataConfig(image_size=args.size))
@@ -53,7 +61,7 @@ def main() -> int:
         pictures = [draw_joints(picture, people, rendered, k) for k, picture in enumerate(pictures)]
     with atomic_path(args.out) as temporary:
         if not cv2.imwrite(str(temporary), sheet(pictures)):
-            raise UserError(f"cannot write {args.out}; choose a name that ends in .png or .jpg")
+            raise UserError(f"cannot write {args.out}: is the disk full?")
     print(f"{args.out}: {args.count} pictures, {100 * float(rendered.visible.float().mean()):.0f} % of joints visible")
     return 0
 

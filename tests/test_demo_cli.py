@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 import demo
 from diffhmr.body.model import BodyModel
-from diffhmr.errors import run_command
+from diffhmr.command_line import run_command
 from diffhmr.inference import people as people_module
 from diffhmr.inference import predict as predict_module
 from diffhmr.inference.detection import Detector

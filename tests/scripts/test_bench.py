@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from diffhmr.errors import run_command
+from diffhmr.command_line import run_command
 from diffhmr.inference.photo import read_photo
 from scripts import bench
 from tests.inference.example_people import save_small_checkpoint, small_config

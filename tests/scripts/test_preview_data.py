@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from diffhmr.errors import run_command
+from diffhmr.command_line import run_command
 from scripts import preview_data
 
 

@@ -1,0 +1,141 @@
+"""What all commands share: options, exit codes, and the choice of the device."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import errno
+import logging
+import os
+import select
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from diffhmr.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells count it: 128 + SIGINT."""
+
+OUTPUT_CLOSED = 141
+"""Exit code when nobody reads the output any more: 128 + SIGPIPE."""
+
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+
+
+class CommandParser(argparse.ArgumentParser):
+    """Options of a command; a wrong one is a :class:`UserError`, which names the nearest option there is.
+
+    Options cannot be shortened, so that a new one never changes what an old command line means. Values may begin with a
+    minus sign (``--box -5,0,200,400``).
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(allow_abbrev=False, **settings)
+        self._words: list[str] = []
+
+    def parse_known_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """As argparse does it; all other ways of parsing come by here."""
+        self._words = _with_negative_values(sys.argv[1:] if args is None else args)
+        return super().parse_known_args(self._words, namespace)
+
+    def error(self, message: str) -> NoReturn:
+        """Raises: UserError: always."""
+        known = list(self._option_string_actions)
+        for word in self._words:
+            name = word.partition("=")[0]
+            if name.startswith("--") and name not in (*known, "--"):
+                nearest = difflib.get_close_matches(name, known, n=1)
+                suggestion = f"did you mean {nearest[0]}?" if nearest else "see --help"
+                raise UserError(f"unknown option {name}, {suggestion}")
+        raise UserError(f"{message}; see --help")
+
+
+def _with_negative_values(words: Sequence[str]) -> list[str]:
+    """``--box -5,0,9,9`` as ``--box=-5,0,9,9``: argparse takes what begins with a minus sign for an option."""
+    joined: list[str] = []
+    for word in words:
+        negative = word[:1] == "-" and word[1:2].isdigit()
+        if negative and joined and joined[-1].startswith("--") and "=" not in joined[-1] and joined[-1] != "--":
+            joined[-1] += f"={word}"
+        else:
+            joined.append(word)
+    return joined
+
+
+def run_command(main: Callable[[], int | None]) -> int:
+    """Run a command-line entry point and return its exit code.
+
+    0 for success (or what ``main`` returns), 2 with one line on stderr for a :class:`UserError` or a full disk, 130
+    after Ctrl-C, 141 when the output was piped into something that has ended. Any other exception is a defect of the
+    program and keeps its traceback.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
+    try:
+        code = main() or 0
+        # What is still in the buffer may meet a closed pipe; the interpreter's own flush would come too late.
+        sys.stdout.flush()
+        return code
+    except UserError as error:
+        return _fail(str(error))
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        return INTERRUPTED
+    except BrokenPipeError:
+        if not _output_closed():
+            raise
+        return OUTPUT_CLOSED
+    except OSError as error:
+        if error.errno not in _NO_SPACE:
+            raise
+        where = f" for {error.filename}" if error.filename else ""
+        return _fail(f"{error.strerror}{where}; make room and run the command again")
+
+
+def _fail(message: str) -> int:
+    # Texts of other libraries, of which messages quote the reason, may have several lines.
+    lines = [line.strip() for line in message.splitlines()]
+    sys.stderr.write(f"error: {' '.join(line for line in lines if line)}\n")
+    return 2
+
+
+def _output_closed() -> bool:
+    """Whether stdout is a pipe without a reader. If so it leads nowhere from now on, and the last flush succeeds."""
+    try:
+        output = sys.stdout.fileno()
+    except OSError:  # not a file, such as the notebook's or a test's stdout
+        return False
+    poll = select.poll()
+    poll.register(output, 0)
+    closed = any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
+    if closed:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, output)
+        os.close(nowhere)
+    return closed
+
+
+def pick_device(name: str | None = None) -> torch.device:
+    """The device called ``name`` (cpu, cuda, cuda:N), or for None CUDA if there is a usable GPU, else the CPU.
+
+    Raises:
+        UserError: there is no such device or it cannot be used.
+    """
+    import torch  # takes seconds: commands look at their options first
+
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        if device.type not in ("cpu", "cuda"):
+            raise UserError(f"--device {name} is not supported; give cpu, cuda or cuda:N")
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"--device {name} cannot be used ({reason}); give cpu, or leave the option out") from error
+    return device

@@ -76,6 +76,9 @@ def run_command(main: Callable[[], int | None]) -> int:
     program and keeps its traceback.
     """
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
+    # By default OpenMP's threads wait for each other by spinning. With other programs on the cores they then keep those
+    # from running that they wait for: minutes instead of seconds. torch's OpenMP reads this when torch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
         code = main() or 0
         # What is still in the buffer may meet a closed pipe; the interpreter's own flush would come too late.

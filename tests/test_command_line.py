@@ -66,6 +66,20 @@ def test_defects_keep_their_traceback(error: Exception) -> None:
         run_command(fail_with(error))
 
 
+@pytest.mark.parametrize(("given", "spins"), [({}, False), ({"OMP_WAIT_POLICY": "active"}, True)])
+def test_threads_wait_without_spinning_unless_told_to(given: dict[str, str], spins: bool) -> None:
+    program = "import sys; from diffhmr.command_line import pick_device, run_command; "
+    program += "sys.exit(run_command(lambda: pick_device('cpu') and None))"
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("OMP_")}
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, env=inherited | given | {"OMP_DISPLAY_ENV": "verbose"},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    if "GOMP_SPINCOUNT" not in done.stderr:
+        pytest.skip("torch uses another OpenMP than GNU's")
+    assert ("GOMP_SPINCOUNT = '0'" not in done.stderr) == spins, done.stderr
+
+
 @pytest.mark.parametrize("lines", [1, 100_000])
 def test_a_reader_that_has_gone_is_no_defect(lines: int) -> None:
     """Few lines wait in the buffer until the end, many meet the closed pipe on the way."""

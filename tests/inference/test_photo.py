@@ -7,6 +7,9 @@ import cv2
 import numpy as np
 import pytest
 
+from diffhmr.body.model import BodyModel
+from diffhmr.config import DataConfig
+from diffhmr.datasets import build_dataset
 from diffhmr.errors import UserError
 from diffhmr.inference.photo import Photo, crop_square, list_images, read_photo
 from tests.inference.example_people import striped_photo
@@ -115,7 +118,26 @@ def test_shrinking_does_not_alias() -> None:
     assert inner.std() < 4 and abs(inner.mean() - 127.5) < 3
 
 
-def test_outside_the_photo_is_its_mean_colour() -> None:
+def test_outside_the_photo_is_black_as_in_training() -> None:
     photo = Photo(Path("flat"), np.full((50, 50, 3), (10, 90, 200), np.uint8))
-    for centre in ((0.0, 25.0), (-300.0, -300.0)):
-        assert np.abs(crop_square(photo, centre, 60, 30).astype(int) - (10, 90, 200)).max() <= 1
+    crop = crop_square(photo, (0.0, 24.5), 60, 30)
+    # The photo begins at column 14.75 of the crop and takes up rows 2.5 to 27.5.
+    assert np.array_equal(np.unique(crop[3:27, 16:].reshape(-1, 3), axis=0), [(10, 90, 200)])
+    assert not crop[:, :14].any() and not crop[:2].any() and not crop[28:].any()
+    assert not crop_square(photo, (-300.0, -300.0), 60, 30).any()
+
+
+def test_the_border_of_a_photo_looks_as_in_the_training_images(free_body: BodyModel) -> None:
+    """A cut person's rendered image, taken as a photo without its black part and cut out again, comes back."""
+    people = build_dataset(DataConfig(truncation=1.0, occluder=0.0), free_body, "val")
+    indices = np.arange(40)
+    border = people.people(indices).border
+    index = int((border[:, 3] < 0.8).nonzero()[0])
+    image = people[index].image
+    assert image is not None
+    rows = (image[0].flatten(1).sum(0).reshape(128, 128) > 0).any(1)
+    end = int(rows.nonzero().max()) + 1
+    assert end < 120
+    rgb = image[0].permute(1, 2, 0).mul(255).round().byte().numpy()
+    crop = crop_square(Photo(Path("cut"), rgb[:end]), (63.5, 63.5), 128, 128)
+    assert np.array_equal(crop, rgb)

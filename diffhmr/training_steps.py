@@ -34,9 +34,11 @@ def learning_rate(step: int, train: TrainConfig) -> float:
 def build_optimizer(model: nn.Module, train: TrainConfig) -> torch.optim.AdamW:
     """AdamW (Loshchilov and Hutter, ICLR 2019) that decays matrices and kernels, but no biases, norms or gains."""
     trainable = [value for value in model.parameters() if value.requires_grad]
+    # A gain per channel may be stored as [C, 1]: what counts is in how many dimensions a parameter has an extent.
+    extents = [sum(size > 1 for size in value.shape) for value in trainable]
     groups = [
-        {"params": [value for value in trainable if value.dim() >= 2], "weight_decay": train.weight_decay},
-        {"params": [value for value in trainable if value.dim() < 2], "weight_decay": 0.0},
+        {"params": [v for v, n in zip(trainable, extents, strict=True) if n >= 2], "weight_decay": train.weight_decay},
+        {"params": [v for v, n in zip(trainable, extents, strict=True) if n < 2], "weight_decay": 0.0},
     ]
     return torch.optim.AdamW([group for group in groups if group["params"]], lr=train.lr)
 

@@ -28,6 +28,7 @@ from diffhmr.config import ExperimentConfig, LossConfig, SamplerConfig, TrainCon
 from diffhmr.config_file import config_from_dict, dump_config
 from diffhmr.datasets import build_dataset
 from diffhmr.errors import UserError
+from diffhmr.models.unet1d import UnetDenoiser
 from diffhmr.training import Trainer, run
 from diffhmr.training_data import StepSampler, StepSlice, people_for_statistics, step_batches
 from diffhmr.training_dry_run import dry_run
@@ -127,6 +128,16 @@ def test_decay_spares_biases_and_norms() -> None:
     assert {id(value) for value in spared["params"]} == {
         id(value) for value in (model[0].bias, model[1].weight, model[1].bias, model[2].bias)
     }
+
+
+def test_decay_spares_the_gains_of_the_unet() -> None:
+    model = UnetDenoiser(state_dim=144, condition_dim=8, dim=8, mults=(1, 2))
+    groups = build_optimizer(model, TrainConfig()).param_groups
+    decayed, spared = ({id(value) for value in group["params"]} for group in groups)
+    gains = {id(value) for name, value in model.named_parameters() if name.endswith("gain")}
+    kernels = {id(value) for name, value in model.named_parameters() if name.endswith("weight")}
+    assert gains and gains <= spared
+    assert kernels == decayed
 
 
 def test_total_is_the_weighted_sum() -> None:

@@ -14,15 +14,16 @@ from torch import Tensor
 from tqdm import tqdm
 
 from diffhmr.batch import ImageBatch, Prediction, Targets
-from diffhmr.body.codec import StateCodec
 from diffhmr.body.model import BodyModel
-from diffhmr.body.params import NUM_BETAS, SmplParams
+from diffhmr.body.params import SmplParams
 from diffhmr.checkpoint import REPOSITORY, load_checkpoint
 from diffhmr.config import DATASETS, DataConfig, ExperimentConfig, KeypointNoiseConfig, SamplerConfig
 from diffhmr.datasets import build_dataset
 from diffhmr.errors import UserError
 from diffhmr.evaluation_measures import PIXEL_CROP, Sums, measure
 from diffhmr.files import ensure_writable, write_json
+from diffhmr.geometry.rotation import rot6d_columns_to_matrix
+from diffhmr.models.regressor import Regressor
 
 SYNTHETIC_PROTOCOL = "synthetic-v1"
 
@@ -113,7 +114,7 @@ def run(
     data = synthetic_data(loaded.config.data)
     people = build_dataset(data, loaded.body, "test")
     started = time.monotonic()
-    evaluation = evaluate(loaded.model, people, loaded.body, mean_params(loaded.model.codec), sampler, options)
+    evaluation = evaluate(loaded.model, people, loaded.body, mean_params(loaded.model.regressor), sampler, options)
     seconds = time.monotonic() - started
     _log.info("evaluated %d people in %.0f s", evaluation.num_items, seconds)
     result = {
@@ -193,12 +194,14 @@ def synthetic_data(trained: DataConfig) -> DataConfig:
     )
 
 
-def mean_params(codec: StateCodec) -> SmplParams:
-    """The mean person ``[]`` of the training data; betas that are not part of the state are 0, the mean body."""
-    params, _ = codec.mean_params()
-    if params.betas.shape[-1] == NUM_BETAS:
-        return params
-    return SmplParams(params.global_orient, params.body_pose, params.betas.new_zeros(NUM_BETAS))
+def mean_params(regressor: Regressor) -> SmplParams:
+    """The mean person ``[]`` of the training data, where the regressor's iterations start.
+
+    Its rotations are chordal means. The mean of the state would not do: people face every way, so that the first column
+    of their mean orientation almost vanishes, and Gram-Schmidt would make its chance direction the body's x axis.
+    """
+    rotations = rot6d_columns_to_matrix(regressor.mean_rot6d.unflatten(0, (-1, 6)))
+    return SmplParams.from_rotations(rotations, regressor.mean_betas)
 
 
 def synthetic_protocol(body: BodyModel, data: DataConfig) -> dict[str, Any]:
@@ -223,7 +226,7 @@ def synthetic_protocol(body: BodyModel, data: DataConfig) -> dict[str, Any]:
         "mean_of_samples": "error of the mean of the root-aligned points of the random samples",
         "random": "mean error of the random samples",
         "min_of": "uses ground truth to choose: minimum per metric over n random samples, expectation over all subsets",
-        "mean_pose": "the mean parameters of the training people, the same for everybody",
+        "mean_pose": "the mean parameters of the training people (chordal mean of rotations), the same for everybody",
         "energy_score_mm": "mean over the joints of J14; equals MPJPE for a single answer; lower is better",
         "ece": "J14; Pierzchlewicz et al. 2022; 21 quantiles, median over joints; ece_bias below 0: over-confident",
         "diversity": "COCO17, distance to the mean of the samples, pooled over visible or invisible joints",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -16,7 +17,6 @@ from torch import Tensor
 
 from diffhmr import evaluation
 from diffhmr.batch import ImageBatch, Prediction, Targets
-from diffhmr.body.codec import StateCodec
 from diffhmr.body.joints import COCO17_FROM_SPIN49, J14_FROM_SPIN49, PELVIS_SPIN49, SPIN49
 from diffhmr.body.model import BodyModel
 from diffhmr.body.params import SmplParams
@@ -322,9 +322,21 @@ def test_people_without_truth_are_refused(people: People) -> None:
         _evaluate(Spread(people), Unlabelled(people.body))
 
 
-def test_mean_person_of_both_states() -> None:
-    for parts in (("pose",), ("pose", "shape", "camera")):
-        assert mean_params(StateCodec(parts)).betas.shape == (10,)
+def test_the_mean_person_is_upright_whatever_way_people_face(body: BodyModel) -> None:
+    """Two people back to back, both leaning to their right by 0.1 radians."""
+    half_turn = axis_angle_to_matrix(torch.tensor([math.pi, 0, 0]))
+    lean = axis_angle_to_matrix(torch.tensor([0, 0, 0.1]))
+    turn = axis_angle_to_matrix(torch.tensor([[0, 0, 0], [0, math.pi, 0]]))
+    rotations = torch.eye(3).repeat(2, 24, 1, 1)
+    rotations[:, 0] = half_turn @ turn @ lean
+    betas = torch.tensor([[1.0] * 10, [0.0] * 10])
+    for state in (("pose",), ("pose", "shape", "camera")):
+        model = build_model(_tiny_config("diffhmr").model.model_copy(update={"state": state}), body)
+        model.set_statistics(SmplParams.from_rotations(rotations, betas), torch.tensor([0.9, 0.0, 0.0]).expand(2, 3))
+        mean = mean_params(model.regressor)
+        assert mean.global_orient[1, 1] < -0.99
+        torch.testing.assert_close(mean.body_pose, torch.eye(3).expand(23, 3, 3))
+        torch.testing.assert_close(mean.betas, torch.full((10,), 0.5))
 
 
 def test_protocol_names_body_and_conventions_and_is_json(body: BodyModel) -> None:
@@ -381,8 +393,8 @@ def test_options_out_of_range_are_refused(change: dict[str, int]) -> None:
         EvaluationOptions(**change)
 
 
-def _save_tiny_model(path: Path, body: BodyModel, kind: Literal["diffhmr", "spin"]) -> None:
-    config = ExperimentConfig(
+def _tiny_config(kind: Literal["diffhmr", "spin"]) -> ExperimentConfig:
+    return ExperimentConfig(
         name="tiny",
         model=ModelConfig(
             kind=kind,
@@ -393,6 +405,10 @@ def _save_tiny_model(path: Path, body: BodyModel, kind: Literal["diffhmr", "spin
         ),
         data=DataConfig(images=False, occluder=0.0),
     )
+
+
+def _save_tiny_model(path: Path, body: BodyModel, kind: Literal["diffhmr", "spin"]) -> None:
+    config = _tiny_config(kind)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = build_model(config.model, body)

@@ -80,10 +80,6 @@ class StateCodec(nn.Module):
         self.mean.copy_(raw.mean(0))
         self.std.copy_(raw.std(0, correction=0).clamp_min(MIN_STD))
 
-    def mean_params(self) -> tuple[SmplParams, Tensor | None]:
-        """The parameters and camera of the mean state, as :meth:`decode` gives them."""
-        return self.decode(torch.zeros_like(self.mean))
-
     def _raw(self, params: SmplParams, camera: Tensor) -> Tensor:
         values = {"shape": params.betas, "camera": camera}
         pose = matrix_to_rot6d_columns(params.rotations).flatten(-2)

@@ -74,6 +74,9 @@ def step_batches(dataset: BatchDataset, steps: StepSlice, workers: int) -> Itera
     """The batches of ``steps`` in order, on the CPU, made by ``workers`` processes ahead of time (0: in this one).
 
     The number of workers changes no number: every batch is made on one thread, as summation order depends on threads.
+
+    Raises:
+        UserError: what the data set raises, in this process, whoever made the batch.
     """
     sampler = StepSampler(steps, len(dataset))
     if workers == 0:
@@ -85,7 +88,10 @@ def step_batches(dataset: BatchDataset, steps: StepSlice, workers: int) -> Itera
     loader = DataLoader(
         _AsDataset(dataset), batch_sampler=sampler, num_workers=workers, collate_fn=_whole_batch, prefetch_factor=4
     )
-    yield from loader
+    for batch in loader:
+        if isinstance(batch, UserError):
+            raise batch
+        yield batch
 
 
 def people_for_statistics(data: DataConfig, body: BodyModel, count: int) -> tuple[SmplParams, Tensor]:
@@ -120,13 +126,19 @@ def _rows(chosen: Tensor, value: Tensor) -> Tensor:
 
 
 class _AsDataset(Dataset[ImageBatch]):
-    """Shows torch's loader a :class:`BatchDataset`."""
+    """Shows torch's loader a :class:`BatchDataset`.
+
+    An error for the user is handed over as a value: the loader would put the worker's traceback into its message.
+    """
 
     def __init__(self, dataset: BatchDataset) -> None:
         self._dataset = dataset
 
-    def __getitems__(self, indices: list[int]) -> ImageBatch:
-        return self._dataset.__getitems__(indices)
+    def __getitems__(self, indices: list[int]) -> ImageBatch | UserError:
+        try:
+            return self._dataset.__getitems__(indices)
+        except UserError as error:
+            return error
 
 
 def _whole_batch(batch: Any) -> Any:

@@ -226,6 +226,24 @@ def test_workers_change_no_number(tmp_path: Path, body: BodyModel) -> None:
             assert torch.equal(batches[0].targets.params.body_pose, other.targets.params.body_pose)
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_errors_for_the_user_stay_one_line(workers: int) -> None:
+    class Damaged:
+        def __len__(self) -> int:
+            return 100
+
+        def __getitems__(self, indices: Sequence[int]) -> ImageBatch:
+            if 9 in indices:
+                raise UserError("cannot read b.png; remove it")
+            return ImageBatch(torch.tensor(indices))
+
+    batches = step_batches(Damaged(), StepSlice(0, 5, 4, 0, 4), workers)
+    assert [next(batches).item_seed.tolist() for _ in range(2)] == [[0, 1, 2, 3], [4, 5, 6, 7]]
+    with pytest.raises(UserError) as caught:
+        next(batches)
+    assert str(caught.value) == "cannot read b.png; remove it"
+
+
 def test_statistics_come_from_the_people_of_the_images(tmp_path: Path, body: BodyModel) -> None:
     config = make_config(tmp_path, data={"images": True})
     params, camera = people_for_statistics(config.data, body, 40)

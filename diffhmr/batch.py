@@ -26,7 +26,7 @@ class Targets:
         has_params: ``[B]`` bool, ``params`` are valid.
         has_camera: ``[B]`` bool, ``camera`` is valid.
         occluded: ``[B]`` bool, an object hides at least one joint of COCO-17 that would otherwise be seen.
-        truncated: ``[B]`` bool, at least one joint of COCO-17 lies outside the crop.
+        truncated: ``[B]`` bool, at least one joint of COCO-17 lies outside the crop or beyond the photograph's border.
         mask: ``[B, H, W]`` bool, visible pixels of the person, or None.
     """
 

@@ -85,8 +85,8 @@ def _relative(joints: Tensor) -> Tensor:
 def hypotheses_picture(model: HmrModel, validation: Validation) -> Tensor:
     """A sheet ``[3, H, W]`` in [0, 1]: one validation person per row.
 
-    Columns: the input, the truth, the single answer, random hypotheses, and all hypotheses seen from the person's left
-    of the image (depth runs to the right), where what an image leaves open shows.
+    Columns: the input, the truth, the single answer, random hypotheses, and all hypotheses seen from the right of the
+    image (depth runs to the right), where what an image leaves open shows.
     """
     count = min(PICTURE_PEOPLE, len(validation.dataset))
     batch = validation.dataset.__getitems__(range(count)).to(validation.body.v_template.device)

@@ -99,6 +99,10 @@ def calibration_hits(samples: Tensor, target: Tensor, quantiles: Sequence[float]
     Pierzchlewicz et al. 2022 ("Multi-hypothesis 3D human pose estimation metrics favor miscalibrated distributions"):
     the centre of a joint is the coordinate-wise median of its samples. Average over items and give the result to
     :func:`calibration_error`.
+
+    The samples lie nearer to their own centre than the truth does, as if they were too narrow. Samples of the right
+    distribution therefore have a calibration error above 0 and a negative bias: about 0.08, 0.03 and 0.01 for 10, 25
+    and 100 samples of a Gaussian. Compare numbers of the same S only.
     """
     centre = _median(samples, dim=-3)
     radii = torch.linalg.vector_norm(samples - centre.unsqueeze(-3), dim=-1)

@@ -123,6 +123,12 @@ def test_calibrated_samples_have_almost_no_calibration_error() -> None:
     assert ece < 0.02
 
 
+@pytest.mark.parametrize(("samples", "ece"), [(10, 0.083), (25, 0.033)])
+def test_few_calibrated_samples_look_too_narrow(samples: int, ece: float) -> None:
+    found, bias = _calibration(1.0, samples)
+    assert found == pytest.approx(ece, abs=0.01) and bias < -0.8 * found
+
+
 def test_calibration_error_names_over_confidence_and_over_dispersion() -> None:
     narrow, wide = _calibration(0.5), _calibration(2.0)
     assert narrow[0] > 0.2 and narrow[1] < -0.2

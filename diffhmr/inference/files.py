@@ -21,7 +21,7 @@ from diffhmr.inference.photo import IMAGE_SUFFIXES, Photo, crop_square
 from diffhmr.inference.result import PersonResult, save_result
 from diffhmr.render.colors import ANSWER_COLOUR, person_colour
 from diffhmr.render.mesh_files import write_mesh
-from diffhmr.render.overlay import overlay
+from diffhmr.render.overlay import MeshRenderer, overlay, render_mesh
 from diffhmr.render.sheet import PersonView, hypothesis_sheet, spread_picture
 
 MAX_PICTURE = 1600
@@ -39,6 +39,7 @@ def write_people(
     body: BodyModel,
     folder: str | Path,
     mesh: Literal["none", "obj", "glb", "ply"] = "none",
+    renderer: MeshRenderer = render_mesh,
 ) -> list[Path]:
     """Write what belongs to one photo into a sub-folder named after it; returns the paths of all files.
 
@@ -52,6 +53,7 @@ def write_people(
         body: of the results.
         folder: in which the sub-folder is made.
         mesh: format of the mesh files.
+        renderer: draws the bodies.
 
     Raises:
         UserError: the folder cannot be written.
@@ -66,15 +68,22 @@ def write_people(
         vertices = result.vertices(body, SHOWN_HYPOTHESES)
         answers.append(vertices[0])
         title = f"{photo.path.name}, person {person.index} ({body.name})"
-        written += write_person(person, result, vertices, faces, place / f"person{person.index}", title)
+        written += write_person(person, result, vertices, faces, place / f"person{person.index}", title, renderer)
         written += write_meshes(place / f"person{person.index}", vertices, faces, mesh)
     colours = torch.stack([person_colour(index) for index in range(len(people))])
-    picture = _on_photo(photo, torch.stack(answers), faces, results[0].intrinsic, colours)
+    names = [str(person.index) for person in people] if len(people) > 1 else []
+    picture = _on_photo(photo, torch.stack(answers), faces, results[0].intrinsic, colours, renderer, names)
     return [*written, _write_png(place / "people_overlay.png", picture)]
 
 
 def write_person(
-    person: PersonInput, result: PersonResult, vertices: Tensor, faces: Tensor, stem: Path, title: str
+    person: PersonInput,
+    result: PersonResult,
+    vertices: Tensor,
+    faces: Tensor,
+    stem: Path,
+    title: str,
+    renderer: MeshRenderer = render_mesh,
 ) -> list[Path]:
     """Result files ``STEM.*`` and pictures ``STEM_*.png`` of one person.
 
@@ -85,17 +94,18 @@ def write_person(
         faces: ``[F, 3]``.
         stem: path without suffix.
         title: of the pictures.
+        renderer: draws the bodies.
     """
     written = list(save_result(result, stem.with_suffix(".npz")))
     crop = crop_square(person.photo, person.centre, person.side, _CELL)
     view = PersonView(crop, person.centre, person.side, result.intrinsic, result.keypoints)
     colour = torch.tensor([ANSWER_COLOUR]) / 255
+    spread = result.vertex_spread_mm
+    what = f"spread of {len(result) - 1} samples" if bool(spread.any()) else "one answer only, no spread"
     pictures = {
-        "overlay": _on_photo(person.photo, vertices[:1], faces, result.intrinsic, colour),
-        "sheet": hypothesis_sheet(view, vertices, faces, title),
-        "spread": spread_picture(
-            view, vertices[0], faces, result.vertex_spread_mm, f"{title}: spread of {len(result)} hypotheses"
-        ),
+        "overlay": _on_photo(person.photo, vertices[:1], faces, result.intrinsic, colour, renderer),
+        "sheet": hypothesis_sheet(view, vertices, faces, title, renderer),
+        "spread": spread_picture(view, vertices[0], faces, spread, f"{title}: {what}", renderer),
     }
     return written + [_write_png(stem.with_name(f"{stem.name}_{name}.png"), image) for name, image in pictures.items()]
 
@@ -111,7 +121,15 @@ def write_meshes(stem: Path, vertices: Tensor, faces: Tensor, mesh: Literal["non
     ]
 
 
-def _on_photo(photo: Photo, vertices: Tensor, faces: Tensor, intrinsic: Tensor, colours: Tensor) -> NDArray[np.uint8]:
+def _on_photo(
+    photo: Photo,
+    vertices: Tensor,
+    faces: Tensor,
+    intrinsic: Tensor,
+    colours: Tensor,
+    renderer: MeshRenderer,
+    names: Sequence[str] = (),
+) -> NDArray[np.uint8]:
     scale = min(1.0, MAX_PICTURE / max(photo.width, photo.height))
     rgb, shrunk = photo.rgb, intrinsic.clone()
     if scale < 1:
@@ -120,7 +138,7 @@ def _on_photo(photo: Photo, vertices: Tensor, faces: Tensor, intrinsic: Tensor, 
         for axis, factor in enumerate((size[0] / photo.width, size[1] / photo.height)):
             shrunk[axis] *= factor
             shrunk[axis, 2] += (factor - 1) / 2
-    return overlay(rgb, vertices, faces, shrunk, colours)
+    return overlay(rgb, vertices, faces, shrunk, colours, renderer=renderer, names=names)
 
 
 def _folder_name(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from typing import Any
 
 import cv2
@@ -41,15 +42,43 @@ def viridis(values: Tensor) -> Tensor:
 
 
 def write_text(
-    image: NDArray[np.uint8], text: str, place: tuple[int, int], scale: float = 0.5, ink: tuple[int, int, int] = _INK
+    image: NDArray[np.uint8],
+    text: str,
+    place: tuple[int, int],
+    scale: float = 0.5,
+    ink: tuple[int, int, int] = _INK,
+    outlined: bool = False,
 ) -> None:
-    """Write one line on ``image [H, W, 3]`` in place; ``place`` is the left end of its base line."""
-    cv2.putText(image, text, place, cv2.FONT_HERSHEY_SIMPLEX, scale, ink, 1, cv2.LINE_AA)
+    """Write one line on ``image [H, W, 3]`` in place.
+
+    Args:
+        image: to write on.
+        text: the font has ASCII only: accents are dropped, other letters become question marks.
+        place: x and y of the left end of the base line.
+        scale: capitals are about 22 times as many pixels high.
+        ink: RGB of the letters.
+        outlined: with a light seam, for photos.
+    """
+    plain = _ascii(text)
+    if outlined:
+        seam = max(3, round(5 * scale))
+        cv2.putText(image, plain, place, cv2.FONT_HERSHEY_SIMPLEX, scale, (255, 255, 255), seam, cv2.LINE_AA)
+    cv2.putText(image, plain, place, cv2.FONT_HERSHEY_SIMPLEX, scale, ink, max(1, round(1.5 * scale)), cv2.LINE_AA)
 
 
 def text_width(text: str, scale: float = 0.5) -> int:
     """Pixels that :func:`write_text` needs from left to right."""
-    return int(cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)[0][0])
+    return int(cv2.getTextSize(_ascii(text), cv2.FONT_HERSHEY_SIMPLEX, scale, max(1, round(1.5 * scale)))[0][0])
+
+
+def shortened(text: str, width: int, scale: float = 0.5) -> str:
+    """``text`` with as much of its middle left out as makes it ``width`` pixels wide at most."""
+    result, left_out = text, 0
+    while text_width(result, scale) > width and left_out < len(text):
+        left_out += 1
+        start = (len(text) - left_out) // 2
+        result = f"{text[:start]}...{text[start + left_out :]}"
+    return result
 
 
 def round_up(value: float) -> float:
@@ -62,19 +91,23 @@ def round_up(value: float) -> float:
     )
 
 
-def color_bar(height: int, top: float, unit: str, clipped: bool) -> NDArray[np.uint8]:
+def color_bar(height: int, top: float, heading: str, clipped: bool) -> NDArray[np.uint8]:
     """A vertical :func:`viridis` scale from 0 to ``top`` with five marks; ``clipped`` marks the top as "or more"."""
-    width, margin, bar = 110, 40, 24
-    image = np.full((height, width, 3), BACKGROUND, dtype=np.uint8)
+    margin, bar, left = 40, 24, 14
+    labels = [f"{round(top * step / 4, 6):g}" for step in range(5)]
+    if clipped:
+        labels[4] = f">= {labels[4]}"
+    beside = left + bar + 10
+    width = max(beside + max(text_width(label) for label in labels), left + text_width(heading)) + 10
+    image = blank(height, width)
     length = height - 2 * margin
     ramp = viridis(torch.linspace(1, 0, length)).mul(255).round().byte().numpy()
-    image[margin : margin + length, 10 : 10 + bar] = ramp[:, None]
-    for step in range(5):
+    image[margin : margin + length, left : left + bar] = ramp[:, None]
+    for step, label in enumerate(labels):
         row = margin + round((length - 1) * (1 - step / 4))
-        image[row, 10 + bar : 16 + bar] = _INK
-        sign = ">= " if clipped and step == 4 else ""
-        write_text(image, f"{sign}{round(top * step / 4, 6):g}", (20 + bar, row + 5))
-    write_text(image, unit, (10, margin - 16))
+        image[row, left + bar : beside - 4] = _INK
+        write_text(image, label, (beside, row + 5))
+    write_text(image, heading, (left, margin - 16))
     return image
 
 
@@ -93,3 +126,8 @@ def as_rows(pictures: list[list[NDArray[Any]]], gap: int = 4) -> NDArray[np.uint
     filled = [np.concatenate([row, blank(row.shape[0], width - row.shape[1])], axis=1) for row in rows]
     stacked = [part for row in filled for part in (row, blank(gap, width))]
     return np.concatenate(stacked[:-1], axis=0)
+
+
+def _ascii(text: str) -> str:
+    letters = (letter for letter in unicodedata.normalize("NFKD", text) if not unicodedata.combining(letter))
+    return "".join(letters).encode("ascii", "replace").decode()

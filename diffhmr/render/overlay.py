@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from diffhmr.geometry.camera import project
+from diffhmr.render.colors import text_width, write_text
 from diffhmr.render.raster import rasterize
 from diffhmr.render.shade import Lights, camera_lights, interpolate, irradiance, vertex_normals
 
@@ -81,6 +82,7 @@ def overlay(
     colours: Tensor,
     opacity: float = 0.85,
     renderer: MeshRenderer = render_mesh,
+    names: Sequence[str] = (),
 ) -> NDArray[np.uint8]:
     """Lay P bodies over a photo; nearer ones hide farther ones, and all other pixels stay as they are.
 
@@ -92,6 +94,7 @@ def overlay(
         colours: ``[P, 3]`` RGB in [0, 1].
         opacity: of the bodies.
         renderer: draws them.
+        names: written above the bodies, one for each, or none.
     """
     people, count = vertices.shape[:2]
     result = rgb.copy()
@@ -115,7 +118,19 @@ def overlay(
     )
     place = (slice(low[1], high[1]), slice(low[0], high[0]))
     result[place] = blend(result[place], colour[0], alpha[0], opacity)
+    for points, name in zip(pixels, names, strict=bool(names)):
+        _write_above(result, points, name)
     return result
+
+
+def _write_above(rgb: NDArray[np.uint8], points: Tensor, name: str) -> None:
+    """Write ``name`` above the topmost of the ``points [V, 2]``, inside the picture if it can be."""
+    height, width = rgb.shape[:2]
+    x, y = points[points[:, 1].argmin()].tolist()
+    scale = max(0.5, 0.9 * max(height, width) / 1000)
+    wide, high = text_width(name, scale), 24 * scale
+    left = round(min(max(x - wide / 2, 4), width - wide - 4))
+    write_text(rgb, name, (left, round(min(max(y - 0.4 * high, high), height - 4))), scale, outlined=True)
 
 
 def blend(rgb: NDArray[np.uint8], colour: Tensor, alpha: Tensor, opacity: float = 1.0) -> NDArray[np.uint8]:

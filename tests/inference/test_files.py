@@ -56,7 +56,8 @@ def test_an_overlay_shows_one_person_and_everybody(tmp_path: Path, free_body: Bo
         picture = cv2.imread(str(tmp_path / "a" / f"{name}.png"))
         assert picture is not None and picture.shape == (240, 320, 3)
         drawn.append((picture != 200).any(-1))
-    assert (drawn[2] == (drawn[0] | drawn[1])).mean() > 0.999
+    # Apart from the people's numbers.
+    assert (drawn[2] | ~(drawn[0] | drawn[1])).all() and (drawn[2] == (drawn[0] | drawn[1])).mean() > 0.99
     assert drawn[0].sum() > 500 and (drawn[0] & ~drawn[1]).any() and (drawn[1] & ~drawn[0]).any()
 
 

@@ -14,6 +14,7 @@ from diffhmr.render.colors import (
     color_bar,
     person_colour,
     round_up,
+    shortened,
     text_width,
     viridis,
     write_text,
@@ -63,11 +64,14 @@ def test_scales_end_at_readable_numbers(value: float, expected: float) -> None:
 
 def test_the_bar_is_the_map_upside_down() -> None:
     bar = color_bar(300, 80, "mm", clipped=True)
-    assert bar.shape == (300, 110, 3)
+    assert bar.shape[0] == 300 and bar.shape[1] >= 14 + text_width("mm")
     ramp = viridis(torch.linspace(1, 0, 220)).mul(255).round().byte().numpy()
     assert np.array_equal(bar[40:260, 20], ramp)
-    assert (bar[40:260, 60:] < 100).any(), "marks have numbers"
-    assert (color_bar(300, 80, "mm", clipped=False) != bar).any()
+    for row in (40, 95, 150, 204, 259):
+        assert (bar[row - 8 : row + 8, 48:] < 150).any(), "marks have numbers"
+    assert color_bar(300, 80, "mm", clipped=False).shape[1] < bar.shape[1], "no sign for 'or more'"
+    wide = color_bar(300, 80, "a rather long heading", clipped=False)
+    assert not (wide[:, -5:] < 150).any(), "nothing is cut off"
 
 
 def test_text_is_written_where_it_should() -> None:
@@ -75,6 +79,31 @@ def test_text_is_written_where_it_should() -> None:
     write_text(picture, "spread", (10, 30))
     columns = np.nonzero((picture < 150).any((0, 2)))[0]
     assert columns.min() >= 9 and columns.max() <= 12 + text_width("spread")
+
+
+def test_seams_make_text_readable_on_anything() -> None:
+    picture = np.zeros((40, 200, 3), np.uint8)
+    write_text(picture, "0", (10, 30), 1.0, outlined=True)
+    assert (picture == 255).all(-1).sum() > 50 and ((picture > 20) & (picture < 40)).all(-1).sum() > 20
+
+
+def test_other_letters_than_ascii() -> None:
+    first, second = blank(40, 200), blank(40, 200)
+    write_text(first, "Jos\u00e9 \u4eba", (10, 30))
+    write_text(second, "Jose ?", (10, 30))
+    assert np.array_equal(first, second)
+
+
+@pytest.mark.parametrize("width", [20, 60, 150, 1000])
+def test_shortened_text_fits(width: int) -> None:
+    text = "a_photo_with_a_long_name.jpg, person 3"
+    short = shortened(text, width)
+    assert text_width(short) <= width or short == "..."
+    if text_width(text) <= width:
+        assert short == text
+    else:
+        start, end = short.split("...")
+        assert text.startswith(start) and text.endswith(end) and abs(len(start) - len(end)) <= 1
 
 
 def test_tables_fill_their_rows() -> None:

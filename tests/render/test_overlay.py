@@ -7,7 +7,7 @@ import trimesh
 from torch import Tensor
 
 from diffhmr.geometry.camera import intrinsics
-from diffhmr.render.overlay import blend, overlay, render_mesh
+from diffhmr.render.overlay import blend, lit_colours, overlay, render_mesh
 
 INTRINSIC = intrinsics(100, 80, 60)
 
@@ -87,3 +87,24 @@ def test_blending() -> None:
     alpha = torch.tensor([[0.0, 0.5, 1.0]])
     assert blend(photo, colour, alpha)[0, :, 0].tolist() == [200, 228, 255]
     assert blend(photo, colour, alpha, 0.5)[0, :, 0].tolist() == [200, 214, 228]
+
+
+def test_names_are_written_above_bodies() -> None:
+    photo = np.full((60, 80, 3), 100, np.uint8)
+    near, faces = sphere((-0.7, 0.4, 4), 0.4)
+    top, _ = sphere((0.7, -1.0, 4), 0.4)
+    arguments = (photo, torch.stack([near, top]), faces, INTRINSIC, torch.ones(2, 3))
+    plain, named = overlay(*arguments), overlay(*arguments, names=["0", "1"])
+    rows, columns = np.nonzero((plain != named).any(-1))
+    left, right = columns < 40, columns >= 40
+    x, y = 39.5 - 0.7 * 25, 29.5 + 0.4 * 25 - 10
+    assert abs(columns[left].mean() - x) < 3 and y - 18 < rows[left].mean() < y
+    assert rows[right].min() >= 0 and abs(columns[right].mean() - (39.5 + 0.7 * 25)) < 3, "stays in the picture"
+
+
+def test_the_light_has_the_brightness_asked_for() -> None:
+    vertices, faces = sphere((0, 0, 4), 0.5)
+    grey = lit_colours(vertices.unsqueeze(0), faces, torch.tensor([0.5, 0.5, 0.5]), ambient=0.7)[0, :, 0]
+    assert float(grey.min()) == pytest.approx(0.5 * 0.7) and 0.46 < float(grey.max()) <= 0.5
+    bare = lit_colours(vertices.unsqueeze(0), faces, torch.tensor([0.5, 0.2, 0.1]), ambient=1.0)
+    assert torch.allclose(bare, torch.tensor([0.5, 0.2, 0.1]).expand_as(bare))

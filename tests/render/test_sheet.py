@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -10,9 +12,14 @@ from diffhmr.body.params import SmplParams
 from diffhmr.geometry.camera import intrinsics, project
 from diffhmr.geometry.rotation import axis_angle_to_matrix
 from diffhmr.render.colors import ANSWER_COLOUR, SAMPLE_COLOUR
+from diffhmr.render.overlay import render_mesh
 from diffhmr.render.sheet import PersonView, from_the_side, hypothesis_sheet, spread_picture
 
 SIZE = 96
+HEADING = 30
+LABEL = 22
+SIDE = HEADING + LABEL + SIZE + 4 + LABEL
+"""Row in which the first side views begin."""
 
 
 def standing(body: BodyModel, count: int) -> Tensor:
@@ -59,12 +66,13 @@ def test_the_side_view_is_a_quarter_turn() -> None:
     assert torch.allclose(torch.cdist(turned, turned), torch.cdist(points, points), atol=1e-4)
 
 
-@pytest.mark.parametrize(("count", "rows", "columns"), [(1, 2, 2), (4, 2, 5), (9, 4, 5), (25, 4, 5)])
+@pytest.mark.parametrize(("count", "blocks", "columns"), [(1, 1, 2), (4, 1, 5), (9, 2, 5), (25, 2, 5)])
 def test_the_sheet_has_a_cell_for_each(
-    free_body: BodyModel, view: PersonView, count: int, rows: int, columns: int
+    free_body: BodyModel, view: PersonView, count: int, blocks: int, columns: int
 ) -> None:
     sheet = hypothesis_sheet(view, standing(free_body, count), free_body.faces, "title")
-    assert sheet.shape == (28 + rows * (SIZE + 22) + (rows - 1) * 4, columns * SIZE + (columns - 1) * 4, 3)
+    block = 2 * (LABEL + SIZE) + 4
+    assert sheet.shape == (HEADING + blocks * block + (blocks - 1) * 16, columns * SIZE + (columns - 1) * 4, 3)
     answer = coloured(sheet[:, 100:200], ANSWER_COLOUR)
     assert answer.sum() > 300 and not coloured(sheet[:, 200:], ANSWER_COLOUR).any()
     samples = coloured(sheet, SAMPLE_COLOUR)
@@ -76,15 +84,14 @@ def test_the_sheet_has_a_cell_for_each(
 def test_the_body_stands_on_the_photo_and_upright_from_the_side(free_body: BodyModel, view: PersonView) -> None:
     vertices = standing(free_body, 1)
     sheet = hypothesis_sheet(view, vertices, free_body.faces, "title")
-    top = 28 + 22
+    top = HEADING + LABEL
     front = coloured(sheet[top : top + SIZE, 100:196], ANSWER_COLOUR)
     rows, columns = np.nonzero(front)
     pixels = project(vertices[0], view.crop_intrinsic(SIZE))
     low, high = pixels.amin(0), pixels.amax(0)
     assert np.abs([columns.min() - low[0], rows.min() - low[1]]).max() < 2
     assert np.abs([columns.max() - high[0], rows.max() - high[1]]).max() < 2
-    top += SIZE + 26
-    side = coloured(sheet[top : top + SIZE, 100:196], ANSWER_COLOUR)
+    side = coloured(sheet[SIDE : SIDE + SIZE, 100:196], ANSWER_COLOUR)
     side_rows, side_columns = np.nonzero(side)
     assert np.ptp(side_columns) < 0.45 * np.ptp(columns), "arms of a T-pose point away"
     assert np.ptp(side_rows) == pytest.approx(np.ptp(rows), abs=4)
@@ -95,28 +102,51 @@ def test_the_body_stands_on_the_photo_and_upright_from_the_side(free_body: BodyM
 def test_a_body_that_is_long_from_the_side_still_fits(free_body: BodyModel, view: PersonView) -> None:
     lying = standing(free_body, 1)[:, :, [0, 2, 1]] * torch.tensor([1.0, 1, 1]) - torch.tensor([0, 4.8, -4.8])
     sheet = hypothesis_sheet(view, lying, free_body.faces.flip(1), "title")
-    top = 28 + 22 + SIZE + 26
-    cell = sheet[top : top + SIZE, 100:196]
+    cell = sheet[SIDE : SIDE + SIZE, 100:196]
     side = coloured(cell, ANSWER_COLOUR)
-    assert side.any() and not side[:, 0].any() and not side[:, -1].any()
+    assert side.any() and not side[:, :6].any() and not side[:, -6:].any(), "the sign of the camera has its place"
+    assert (cell[SIZE // 2 - 3 : SIZE // 2 + 3, 7:9] < 200).all() and (cell[:30, :6] == 255).all()
 
 
 def test_keypoints_are_marked(free_body: BodyModel, view: PersonView) -> None:
     sheet = hypothesis_sheet(view, standing(free_body, 1), free_body.faces, "title")
     x, y = round((400 - 399.5) * 0.24 + 47.5), round((250 - 259.5) * 0.24 + 47.5)
-    assert np.abs(sheet[50 + y, x].astype(int) - ANSWER_COLOUR).max() < 40
+    assert np.abs(sheet[HEADING + LABEL + y, x].astype(int) - ANSWER_COLOUR).max() < 40
     hollow_x, hollow_y = round((380 - 399.5) * 0.24 + 47.5), round((240 - 259.5) * 0.24 + 47.5)
-    assert sheet[50 + hollow_y, hollow_x].tolist() == [90, 90, 90]
+    assert sheet[HEADING + LABEL + hollow_y, hollow_x].tolist() == [90, 90, 90]
 
 
 def test_spread_colours_the_body(free_body: BodyModel, view: PersonView) -> None:
     vertices = standing(free_body, 1)[0]
     spread = torch.where(vertices[:, 1] < vertices[:, 1].mean(), 78.0, 0.0)
     picture = spread_picture(view, vertices, free_body.faces, spread, "title")
-    assert picture.shape == (28 + 422, 2 * 400 + 8 + 110, 3)
-    body = picture[50:, :400].astype(int)
+    top = HEADING + 24 + LABEL
+    assert picture.shape[0] == top + 400 and 2 * 400 + 8 + 80 < picture.shape[1] < 2 * 400 + 8 + 150
+    body = picture[top:, :400].astype(int)
     low, high = project(vertices, view.crop_intrinsic(400)).amin(0), project(vertices, view.crop_intrinsic(400)).amax(0)
     x = int((low[0] + high[0]) / 2)
     head, leg = body[int(low[1]) + 10, x], body[int(0.7 * low[1] + 0.3 * high[1]) + 120, x - 18]
     assert head[0] > 120 and head[1] > 120 and head[2] < 90, "yellow where it is uncertain"
     assert leg[2] > leg[1] and leg.max() < 140, "dark blue where it is certain"
+
+
+def test_long_titles_are_shortened(free_body: BodyModel, view: PersonView) -> None:
+    sheet = hypothesis_sheet(view, standing(free_body, 1), free_body.faces, 30 * "a long title ")
+    ink = (sheet[: HEADING - 4] < 150).any((0, 2))
+    assert ink[:60].any() and ink[100:180].any() and not ink[-3:].any()
+
+
+def test_bodies_are_drawn_by_the_renderer_that_is_given(free_body: BodyModel, view: PersonView) -> None:
+    calls = []
+
+    def renderer(*arguments: Any) -> tuple[Tensor, Tensor]:
+        calls.append(arguments)
+        return render_mesh(*arguments)
+
+    vertices = standing(free_body, 2)
+    spread = torch.linspace(0, 50, vertices.shape[1])
+    sheet = hypothesis_sheet(view, vertices, free_body.faces, "title", renderer)
+    picture = spread_picture(view, vertices[0], free_body.faces, spread, "title", renderer)
+    assert [len(arguments[0]) for arguments in calls] == [2, 2, 1, 1]
+    assert np.array_equal(sheet, hypothesis_sheet(view, vertices, free_body.faces, "title"))
+    assert np.array_equal(picture, spread_picture(view, vertices[0], free_body.faces, spread, "title"))

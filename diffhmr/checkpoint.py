@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import pickle
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,7 @@ MODEL_FORMAT = "diffhmr-model"
 MODEL_VERSION = 1
 STATE_FORMAT = "diffhmr-training-state"
 STATE_VERSION = 1
+_START_ANEW = "start anew under another name, or delete the folder"
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 _log = logging.getLogger(__name__)
@@ -200,18 +202,18 @@ def _read(path: str | Path, *, with_tensors: bool) -> tuple[dict[str, str], dict
     if metadata.get("format") != MODEL_FORMAT:
         raise UserError(f"{path} is a safetensors file, but not one of this project; give a file written by train.py")
     version = metadata.get("format_version", "")
-    if not version.isdigit() or int(version) > MODEL_VERSION:
+    if not version.isascii() or not version.isdigit() or int(version) > MODEL_VERSION:
         raise UserError(f"{path} has format version {version}, this program reads up to {MODEL_VERSION}; update it")
     missing = {"config", "step", "body_name", "body_sha256"} - set(metadata)
-    if missing or not metadata["step"].isdigit():
+    if missing or not (metadata["step"].isascii() and metadata["step"].isdigit()):
         raise UserError(f"{path} has a damaged header ({', '.join(sorted(missing)) or 'step'}); get the file again")
     return metadata, tensors
 
 
 def _config_of(metadata: Mapping[str, str], path: str | Path) -> ExperimentConfig:
     try:
-        data = json.loads(metadata["config"])
-    except json.JSONDecodeError as error:
+        data = dict(json.loads(metadata["config"]))
+    except (ValueError, TypeError, RecursionError) as error:
         raise UserError(f"{path} has a damaged header (config); get the file again") from error
     return config_from_dict(data, f"configuration inside {path}")
 
@@ -233,12 +235,20 @@ def _assign(model: nn.Module, tensors: Mapping[str, Tensor], path: str | Path) -
         "missing": [name for name in wanted if name not in tensors],
         "unexpected": [name for name in tensors if name not in wanted],
         "of another shape": [name for name in wanted if name in tensors and wanted[name].shape != tensors[name].shape],
+        "of another type": [name for name in wanted if name in tensors and not _fits(tensors[name], wanted[name])],
     }
     if any(problems.values()):
         text = ", ".join(f"{len(names)} {what} ({_some(names)})" for what, names in problems.items() if names)
         raise UserError(f"{path} holds the weights of another model: {text}; give a checkpoint that fits")
     _require_finite(tensors, f"cannot use {path}")
     model.load_state_dict(dict(tensors))
+
+
+def _fits(value: Tensor, wanted: Tensor) -> bool:
+    """Whether ``value`` can stand for ``wanted``: numbers with the same meaning, if perhaps of less precision."""
+    if wanted.is_floating_point():
+        return value.dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+    return value.dtype == wanted.dtype
 
 
 def _require_finite(tensors: Mapping[str, Tensor], what: str) -> None:
@@ -280,16 +290,25 @@ def load_state(path: str | Path) -> TrainingState:
     Raises:
         UserError: it is missing, truncated, of another format or version, or holds more than tensors and plain values.
     """
-    path = require_file(path, "training state", "start the run without --resume")
+    path = require_file(path, "training state", _START_ANEW)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, ValueError, KeyError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # they are about files that are refused anyway
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        # torch's own message advises to load it all the same.
+        raise UserError(f"{path} holds what no training state needs and is not loaded; {_START_ANEW}") from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{path} is truncated or no training state ({reason}); start the run anew") from error
+        raise UserError(f"{path} is truncated or no training state ({reason}); {_START_ANEW}") from error
     if not isinstance(content, dict) or content.get("format") != STATE_FORMAT:
-        raise UserError(f"{path} is no training state of this project; start the run anew")
-    if content["version"] != STATE_VERSION:
-        raise UserError(f"{path} has version {content['version']}, expected {STATE_VERSION}; start the run anew")
+        raise UserError(f"{path} is no training state of this project; {_START_ANEW}")
+    if content.get("version") != STATE_VERSION:
+        raise UserError(f"{path} has version {content.get('version')}, expected {STATE_VERSION}; {_START_ANEW}")
+    kinds = {"step": int, "config": dict, "body_sha256": str, "model": dict, "ema": dict, "optimizer": dict}
+    wrong = [name for name, kind in kinds.items() if not isinstance(content.get(name), kind)]
+    if wrong or content["step"] < 0:
+        raise UserError(f"{path} is damaged ({', '.join(wrong) or 'step'}); {_START_ANEW}")
     return TrainingState(
         step=content["step"],
         config=config_from_dict(content["config"], f"configuration inside {path}"),

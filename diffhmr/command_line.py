@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import errno
 import logging
 import os
+import re
 import select
 import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from diffhmr.errors import UserError
+from diffhmr.files import is_disk_full
 
 if TYPE_CHECKING:
     import torch
@@ -22,8 +23,6 @@ INTERRUPTED = 130
 
 OUTPUT_CLOSED = 141
 """Exit code when nobody reads the output any more: 128 + SIGPIPE."""
-
-_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
 class CommandParser(argparse.ArgumentParser):
@@ -46,13 +45,14 @@ class CommandParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raises: UserError: always."""
-        known = list(self._option_string_actions)
+        # Without the dashes, which would make all options look alike.
+        known = [name[2:] for name in self._option_string_actions if name.startswith("--")]
         for word in self._words:
-            name = word.partition("=")[0]
-            if name.startswith("--") and name not in (*known, "--"):
+            name = word[2:].partition("=")[0] if word.startswith("--") else ""
+            if name and name not in known:
                 nearest = difflib.get_close_matches(name, known, n=1)
-                suggestion = f"did you mean {nearest[0]}?" if nearest else "see --help"
-                raise UserError(f"unknown option {name}, {suggestion}")
+                suggestion = f"did you mean --{nearest[0]}?" if nearest else "see --help"
+                raise UserError(f"unknown option --{name}, {suggestion}")
         raise UserError(f"{message}; see --help")
 
 
@@ -71,9 +71,9 @@ def _with_negative_values(words: Sequence[str]) -> list[str]:
 def run_command(main: Callable[[], int | None]) -> int:
     """Run a command-line entry point and return its exit code.
 
-    0 for success (or what ``main`` returns), 2 with one line on stderr for a :class:`UserError` or a full disk, 130
-    after Ctrl-C, 141 when the output was piped into something that has ended. Any other exception is a defect of the
-    program and keeps its traceback.
+    0 for success (or what ``main`` returns), 2 with one line on stderr for a :class:`UserError` and when the memory or
+    the disk is full, 130 after Ctrl-C, 141 when the output was piped into something that has ended. Any other exception
+    is a defect of the program and keeps its traceback.
     """
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
     # By default OpenMP's threads wait for each other by spinning. With other programs on the cores they then keep those
@@ -94,10 +94,14 @@ def run_command(main: Callable[[], int | None]) -> int:
             raise
         return OUTPUT_CLOSED
     except OSError as error:
-        if error.errno not in _NO_SPACE:
+        if not is_disk_full(error):
             raise
         where = f" for {error.filename}" if error.filename else ""
         return _fail(f"{error.strerror}{where}; make room and run the command again")
+    except (MemoryError, RuntimeError) as error:
+        if not _out_of_memory(error):
+            raise
+        return _fail(f"not enough memory ({str(error) or 'MemoryError'}); ask for smaller batches, models or samples")
 
 
 def _fail(message: str) -> int:
@@ -105,6 +109,12 @@ def _fail(message: str) -> int:
     lines = [line.strip() for line in message.splitlines()]
     sys.stderr.write(f"error: {' '.join(line for line in lines if line)}\n")
     return 2
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    """Whether Python, NumPy or torch ran out of memory; on the CPU torch's exception has no type of its own."""
+    kinds = [kind.__name__ for kind in type(error).__mro__]
+    return "MemoryError" in kinds or "OutOfMemoryError" in kinds or "can't allocate memory" in str(error)
 
 
 def _output_closed() -> bool:
@@ -133,10 +143,10 @@ def pick_device(name: str | None = None) -> torch.device:
 
     if name is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if not re.fullmatch(r"cpu|cuda(:[0-9]+)?", name):
+        raise UserError(f"unknown device {name!r}; give cpu, cuda or cuda:N")
     try:
         device = torch.device(name)
-        if device.type not in ("cpu", "cuda"):
-            raise UserError(f"--device {name} is not supported; give cpu, cuda or cuda:N")
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]

@@ -127,7 +127,7 @@ class DataConfig(Section):
     """The stream of people."""
 
     kind: Literal["synthetic"] = "synthetic"
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**63)
     images: bool = True  # False: no rendering, keypoints only
     image_size: int = Field(default=128, ge=32)
     keypoint_noise: KeypointNoiseConfig = KeypointNoiseConfig()
@@ -135,9 +135,9 @@ class DataConfig(Section):
     truncation: float = Field(default=0.2, ge=0, le=1)  # share of people cut by the border of the crop
     archive: Path | None = Field(default=None, strict=False)  # folder of AMASS-layout .npz; None: procedural poses
     backgrounds: Path | None = Field(default=None, strict=False)  # folder of pictures; None: procedural
-    train_items: int = Field(default=2**31, gt=0)
-    val_items: int = Field(default=500, gt=0)
-    test_items: int = Field(default=2000, gt=0)
+    train_items: int = Field(default=2**31, gt=0, lt=2**63)
+    val_items: int = Field(default=500, gt=0, lt=2**63)
+    test_items: int = Field(default=2000, gt=0, lt=2**63)
 
 
 DATASETS = get_args(DataConfig.model_fields["kind"].annotation)
@@ -168,7 +168,7 @@ class ExperimentConfig(Section):
     """Everything that defines a training run; stored inside its checkpoints."""
 
     name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**63)
     output: Path = Field(default=Path("runs"), strict=False)  # the run goes to output/name
     init: Path | None = Field(default=None, strict=False)  # checkpoint whose weights are the start
     body: BodyConfig = BodyConfig()

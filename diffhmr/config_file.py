@@ -154,7 +154,7 @@ def _parse(text: str, problems: list[str]) -> Any:
     except yaml.MarkedYAMLError as error:
         where = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
         raise _SyntaxProblem(f"{where}not valid YAML: {error.problem}") from error
-    except (yaml.YAMLError, RecursionError) as error:
+    except (yaml.YAMLError, RecursionError, ValueError) as error:  # ValueError: a number of thousands of digits
         raise _SyntaxProblem(f"not valid YAML: {str(error).splitlines()[0]}") from error
     problems += loader.repeated
     return data

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import glob
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from diffhmr.errors import UserError
+
+_LITTLE_SPACE = 2**20  # bytes: some writers leave less than a block
 
 
 @contextmanager
@@ -21,7 +26,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     The temporary name keeps the suffix, because writers such as ``cv2.imwrite`` choose the format by it.
 
     Raises:
-        UserError: the folder does not exist or cannot be written.
+        UserError: the folder does not exist or cannot be written, or the disk is full.
     """
     path = Path(path)
     try:
@@ -39,8 +44,25 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
         temporary.replace(path)
+    except Exception as error:
+        if is_disk_full(error) or shutil.disk_usage(path.parent).free < _LITTLE_SPACE:
+            raise UserError(f"cannot write {path}: the disk is full; make room and run the command again") from error
+        raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether the system said so, to Python or to a writer that quotes it; not all writers do."""
+    codes = (errno.ENOSPC, errno.EDQUOT)
+    return getattr(error, "errno", None) in codes or any(os.strerror(code) in str(error) for code in codes)
+
+
+def remove_leftovers(path: str | Path) -> None:
+    """Delete the temporary files of writers of ``path`` that were killed; none may be at work."""
+    path = Path(path)
+    for temporary in path.parent.glob(f".{glob.escape(path.stem)}-????????{glob.escape(path.suffix)}"):
+        temporary.unlink()
 
 
 def ensure_folder(path: str | Path) -> Path:
@@ -50,6 +72,8 @@ def ensure_folder(path: str | Path) -> Path:
         UserError: it is a file, or it cannot be created or written.
     """
     path = Path(path)
+    if path.exists() and not path.is_dir():
+        raise UserError(f"cannot write to the folder {path}: it is a file; choose another one")
     try:
         path.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path):

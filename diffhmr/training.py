@@ -32,7 +32,7 @@ from diffhmr.config_file import differing_keys, dump_config, load_config
 from diffhmr.datasets import build_dataset
 from diffhmr.diffusion.ema import Ema
 from diffhmr.errors import UserError
-from diffhmr.files import atomic_path, ensure_folder, write_json
+from diffhmr.files import atomic_path, ensure_folder, remove_leftovers, write_json
 from diffhmr.models import HmrModel, build_model
 from diffhmr.training_data import BatchDataset, StepSlice, people_for_statistics, step_batches
 from diffhmr.training_log import MeanOfTerms, RunLog
@@ -80,6 +80,8 @@ def run(config: ExperimentConfig, *, resume: bool = False) -> Path:
         else:
             trainer.restore(state)
         if processes.is_main:
+            for name in (STATE_FILE, MODEL_FILE, CONFIG_FILE):
+                remove_leftovers(folder / name)
             with atomic_path(folder / CONFIG_FILE) as temporary:
                 temporary.write_text(dump_config(config), encoding="utf-8")
         trainer.train(folder)
@@ -182,8 +184,12 @@ class Trainer:
             self.model.load_state_dict(state.model)
             self._average.load_state_dict(state.ema)
             self.optimizer.load_state_dict(state.optimizer)
-        except (RuntimeError, ValueError) as error:
-            raise UserError(f"the state of this run is from another version of the program ({error})") from error
+        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise UserError(
+                f"{STATE_FILE} does not fit this model: it is damaged or of another version of the program ({reason}); "
+                "start anew under another name"
+            ) from error
         self.step = state.step
         _log.info("going on at step %d", self.step)
 

@@ -151,7 +151,11 @@ def test_files_of_other_formats(tmp_path: Path, saved: tuple[Path, torch.nn.Modu
     ("changes", "part"),
     [
         ({"config": "{"}, "damaged header (config)"),
+        ({"config": "5"}, "damaged header (config)"),
+        ({"config": "[" * 100_000}, "damaged header (config)"),
         ({"step": "many"}, "damaged header (step)"),
+        ({"step": "²"}, "damaged header (step)"),
+        ({"format_version": "²"}, "format version ²"),
         ({"config": json.dumps({"name": "a", "modle": {}})}, "modle: unknown key, did you mean model?"),
     ],
 )
@@ -214,6 +218,15 @@ def test_nan_in_the_parameters(saved: tuple[Path, torch.nn.Module]) -> None:
     tensors[name].view(-1)[0] = float("nan")
     save_file(tensors, path, metadata=read_metadata(path))
     assert f"not all values are finite in {name}" in message_of(path)
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.complex64, torch.float8_e4m3fn])
+def test_weights_of_another_type(saved: tuple[Path, torch.nn.Module], dtype: torch.dtype) -> None:
+    path, _ = saved
+    tensors = load_file(path)
+    tensors["codec.mean"] = tensors["codec.mean"].to(dtype)
+    save_file(tensors, path, metadata=read_metadata(path))
+    assert "1 of another type (codec.mean)" in message_of(path)
 
 
 def test_embedded_config_downloads_nothing(tmp_path: Path, body: BodyModel, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -297,11 +310,16 @@ def test_states_that_cannot_be_used(tmp_path: Path, body: BodyModel, monkeypatch
         path.write_bytes(content[:length])
         assert "truncated or no training state" in message()
     path.write_bytes(pickle.dumps({"model": _Evil()}, protocol=2))
-    assert "no training state" in message()
+    assert "holds what no training state needs" in message()
     torch.save({"format": "diffhmr-training-state", "model": _Evil()}, path)
-    assert "no training state" in message()
+    assert "holds what no training state needs" in message()
     assert not (tmp_path / "evil").exists()
     torch.save({"weights": torch.zeros(2)}, path)
     assert "no training state of this project" in message()
     torch.save({"format": "diffhmr-training-state", "version": 99}, path)
     assert "has version 99" in message()
+    save_state(path, make_state(body))
+    content = torch.load(path, weights_only=True)
+    for changes in ({"step": "5"}, {"step": -1}, {"config": None}, {"model": torch.zeros(1)}, {"optimizer": []}):
+        torch.save(content | changes, path)
+        assert f"is damaged ({next(iter(changes))}); start anew under another name" in message()

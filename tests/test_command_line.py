@@ -58,6 +58,21 @@ def test_a_full_disk_is_no_defect(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize(
     "error",
+    [
+        MemoryError("too many"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried too many"),
+        torch.OutOfMemoryError("too many"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_too_little_memory_is_no_defect(error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(fail_with(error)) == 2
+    message = capsys.readouterr().err
+    assert message.startswith("error: not enough memory (") and "too many); ask for smaller" in message
+
+
+@pytest.mark.parametrize(
+    "error",
     [ValueError("a mistake"), OSError(errno.EIO, "a mistake"), BrokenPipeError("a mistake")],
     ids=lambda error: type(error).__name__,
 )
@@ -113,6 +128,7 @@ def parser() -> CommandParser:
         (["--image", "a", "--num-sample", "3"], "unknown option --num-sample, did you mean --num-samples?"),
         (["--imge", "a"], "unknown option --imge, did you mean --image?"),
         (["--image", "a", "--zzz=1"], "unknown option --zzz, see --help"),
+        (["--image", "a", "--bogus"], "unknown option --bogus, see --help"),
         ([], "the following arguments are required: --image; see --help"),
         (["--image"], "argument --image: expected one argument; see --help"),
         (["--image", "a", "--num-samples", "many"], "argument --num-samples: invalid int value: 'many'; see --help"),
@@ -150,11 +166,10 @@ def test_devices() -> None:
     assert pick_device().type == ("cuda" if torch.cuda.is_available() else "cpu")
 
 
-@pytest.mark.parametrize(("name", "reason"), [("nonsense", "cannot be"), ("meta", "not supported"), ("", "cannot be")])
-def test_devices_that_are_none(name: str, reason: str) -> None:
-    with pytest.raises(UserError, match=f"--device {name} .*{reason}.*; give cpu") as caught:
+@pytest.mark.parametrize("name", ["gpu", "meta", "", "CPU", "cuda:", "cuda:a"])
+def test_devices_that_are_none(name: str) -> None:
+    with pytest.raises(UserError, match=f"^unknown device '{name}'; give cpu, cuda or cuda:N$"):
         pick_device(name)
-    assert "\n" not in str(caught.value)
 
 
 def test_cuda_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -105,7 +105,7 @@ def bad_inputs(folder: Path, checkpoint: Path) -> dict[str, tuple[list[str | Pat
         "box of three": (["--box", "1,2,3"], "not four numbers"),
         "box and whole image": (["--box", "1,2,90,90", "--whole-image"], "only one of"),
         "boxes no json": (["--boxes", folder / "bad.json"], "not a JSON file"),
-        "boxes of others": (["--boxes", folder / "others.json"], "has nobody"),
+        "boxes of others": (["--boxes", folder / "others.json"], "names nobody"),
         "keypoints missing": (["--keypoints", folder / "missing.json"], "not found"),
         "no keypoints": (["--whole-image"], "needs COCO keypoints"),
         "checkpoint missing": (["--boxes", LABELS, "--checkpoint", folder / "none.safetensors"], "not found"),

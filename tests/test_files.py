@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import re
+import shutil
 import stat
 from pathlib import Path
 
 import pytest
 
 from diffhmr.errors import UserError
-from diffhmr.files import atomic_path, ensure_folder, require_file, sha256_file, write_json
+from diffhmr.files import (
+    atomic_path,
+    ensure_folder,
+    ensure_writable,
+    remove_leftovers,
+    require_file,
+    sha256_file,
+    write_json,
+)
 
 
 def test_atomic_path_replaces_on_success(tmp_path: Path) -> None:
@@ -59,9 +69,57 @@ def test_folders_that_cannot_be_written(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot write") as caught, atomic_path(blocker / "a.txt"):
         pass
     assert "\n" not in str(caught.value)
-    for folder in (blocker, blocker / "below"):
-        with pytest.raises(UserError, match="cannot write to the folder"):
+    for folder, reason in ((blocker, "it is a file"), (blocker / "below", "Not a directory")):
+        with pytest.raises(UserError, match=f"cannot write to the folder {folder}: {reason}; choose another one"):
             ensure_folder(folder)
+
+
+def test_files_that_cannot_be_written_are_found_before_the_work(tmp_path: Path) -> None:
+    target = tmp_path / "new" / "a.json"
+    assert ensure_writable(str(target)) == target
+    assert list(tmp_path.rglob("*")) == [target.parent]
+    with pytest.raises(UserError, match="new: it is a folder; give the name of a file"):
+        ensure_writable(target.parent)
+    target.write_text("x")
+    assert ensure_writable(target).read_text() == "x"
+    with pytest.raises(UserError, match="cannot write to the folder"):
+        ensure_writable(target / "b.json")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)),
+        OSError(errno.EDQUOT, os.strerror(errno.EDQUOT)),
+        RuntimeError("I/O error: No space left on device (os error 28)"),
+    ],
+)
+def test_a_full_disk_is_named_and_leaves_nothing(tmp_path: Path, error: Exception) -> None:
+    target = tmp_path / "a.bin"
+    target.write_bytes(b"old")
+    with pytest.raises(UserError, match=r"a\.bin: the disk is full; make room"), atomic_path(target) as temporary:
+        temporary.write_bytes(b"half")
+        raise error
+    assert target.read_bytes() == b"old" and list(tmp_path.iterdir()) == [target]
+
+
+def test_a_writer_that_hides_the_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=100))
+    with pytest.raises(UserError, match="the disk is full"), atomic_path(tmp_path / "a.pt"):
+        raise RuntimeError("unexpected pos 64 vs 0")
+
+
+def test_leftovers_of_killed_writers_are_removed(tmp_path: Path) -> None:
+    kept = [
+        tmp_path / name for name in ("state.pt", ".state-long-name.pt", ".model-abcdefgh.pt", ".state-abcdefgh.txt")
+    ]
+    for path in (*kept, tmp_path / ".state-abcd_f12.pt"):
+        path.write_text("x")
+    with atomic_path(tmp_path / "state.pt") as temporary:
+        assert temporary.match(".state-????????.pt"), "the name that remove_leftovers looks for"
+    remove_leftovers(tmp_path / "state.pt")
+    assert sorted(tmp_path.iterdir()) == sorted(kept)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may write anywhere")

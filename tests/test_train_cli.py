@@ -18,8 +18,8 @@ from safetensors.torch import load_file
 
 import train as train_script
 from diffhmr.checkpoint import load_body, load_state, read_metadata, without_downloads
-from diffhmr.config_file import differing_keys, load_config
 from diffhmr.command_line import run_command
+from diffhmr.config_file import differing_keys, load_config
 from diffhmr.models import build_model
 
 ROOT = Path(__file__).parent.parent

@@ -94,7 +94,7 @@ def read_annotations(path: str | Path, hidden_confidence: float = HIDDEN_CONFIDE
     path = require_file(path, "annotation file", _FORMATS)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} is not a JSON file ({error}); {_FORMATS}") from error
     parser = _Parser(path, hidden_confidence)
     if isinstance(content, dict) and "annotations" in content:
@@ -131,7 +131,10 @@ class _Parser:
                     continue
                 entries.append((names[item["image_id"]], self._person(item, flags=True)))
         except (KeyError, TypeError, AttributeError) as error:
-            raise UserError(f"{self.path} is no complete COCO annotation file: {error!r} missing or wrong") from error
+            raise UserError(
+                f"{self.path} is no complete COCO annotation file ({error!r}): images need id and file_name, "
+                "annotations the image_id of an image and bbox or keypoints, categories id and name"
+            ) from error
         return entries
 
     def people(self, image: str | None, items: Any) -> list[tuple[str | int | None, Annotation]]:
@@ -141,6 +144,8 @@ class _Parser:
         for item in items:
             if isinstance(item, dict):
                 key = item.get("image_id") if image is None else image
+                if not isinstance(key, str | int | None):
+                    raise UserError(f"{self.path}: the image_id {str(key)[:60]} is neither a number nor a file name")
                 entries.append((key, self._person(item, flags=False)))
                 continue
             values = self._numbers(item)
@@ -148,7 +153,7 @@ class _Parser:
                 x0, y0, x1, y1 = (float(value) for value in values)
                 entries.append((image, Annotation((x0, y0, x1, y1), None)))
             else:
-                entries.append((image, Annotation(None, self._keypoints(values, flags=False))))
+                entries.append((image, self._somebody(None, self._keypoints(values, flags=False))))
         return entries
 
     def _person(self, item: dict[str, Any], flags: bool) -> Annotation:
@@ -162,6 +167,9 @@ class _Parser:
         keypoints = None
         if item.get("keypoints") is not None:
             keypoints = self._keypoints(self._numbers(item["keypoints"]), flags)
+        return self._somebody(box, keypoints)
+
+    def _somebody(self, box: Box | None, keypoints: Keypoints | None) -> Annotation:
         if box is None and keypoints is None:
             raise UserError(f"{self.path}: a person has neither bbox nor visible keypoints; {_FORMATS}")
         return Annotation(box, keypoints)
@@ -186,7 +194,7 @@ class _Parser:
     def _numbers(self, item: Any) -> NDArray[np.float64]:
         try:
             values = np.asarray(item, dtype=np.float64)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise self._wrong(item) from error
         if not np.isfinite(values).all():
             raise UserError(f"{self.path} holds a value that is not a finite number")

@@ -10,6 +10,7 @@ import http.client
 import logging
 import pickle
 import urllib.request
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -160,7 +161,7 @@ def find_with_hog(photo: Photo) -> list[Annotation]:
     return [Annotation(_box(box), None) for box in kept]
 
 
-def _trim(box: NDArray[Any]) -> NDArray[np.float64]:
+def _trim(box: Iterable[float]) -> NDArray[np.float64]:
     """The person inside a HOG window (x, y, width, height): the window leaves a margin around it."""
     x, y, width, height = (float(value) for value in box)
     return np.array([x + 0.15 * width, y + 0.07 * height, x + 0.85 * width, y + 0.95 * height])

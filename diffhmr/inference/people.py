@@ -123,14 +123,14 @@ def check_box(box: Box, photo: Photo) -> Box:
         UserError: a corner is not finite, the box is reversed or empty, or less than half of it lies in the image.
     """
     x0, y0, x1, y1 = box
-    text = ",".join(f"{value:g}" for value in box)
+    text = f"{photo.path.name}: box {','.join(f'{value:g}' for value in box)}"
     if not all(math.isfinite(value) for value in box):
-        raise UserError(f"box {text} holds a value that is not a finite number")
+        raise UserError(f"{text} holds a value that is not a finite number")
     if x1 - x0 < 1 or y1 - y0 < 1:
-        raise UserError(f"box {text} is reversed or empty: give x0,y0,x1,y1 with x0 < x1 and y0 < y1, in pixels")
+        raise UserError(f"{text} is reversed or empty: give x0,y0,x1,y1 with x0 < x1 and y0 < y1, in pixels")
     inside = max(min(x1, photo.width) - max(x0, 0), 0) * max(min(y1, photo.height) - max(y0, 0), 0)
     if inside < 0.5 * (x1 - x0) * (y1 - y0):
-        raise UserError(f"box {text} lies outside {photo.path.name}, which has {photo.width} x {photo.height} pixels")
+        raise UserError(f"{text} lies outside the picture: give pixels of its {photo.width} x {photo.height}")
     return box
 
 
@@ -193,7 +193,8 @@ def find_people(
         single = len(paths) == 1
         found, method = _people_in(photo, source, _of(boxes, image, single), _of(keypoints, image, single), detector)
         if not found:
-            log.warning("%s: the annotations name nobody in this image, leaving it out", image.name)
+            if not single:
+                log.warning("%s: the annotations name nobody in this image, leaving it out", image.name)
             continue
         nobody = False
         people = []
@@ -202,7 +203,7 @@ def find_people(
             people.append(PersonInput(photo, index, box, method, check_keypoints(person.keypoints, box, photo)))
         yield people
     if nobody:
-        raise UserError(f"{source.boxes or source.keypoints} has nobody for {path}: do its file names fit?")
+        raise UserError(f"{source.boxes or source.keypoints} names nobody in {path}; correct the file names in it")
 
 
 def make_batch(people: Sequence[PersonInput], size: int, images: bool) -> ImageBatch:

@@ -107,10 +107,14 @@ def crop_square(photo: Photo, centre: tuple[float, float], side: float, size: in
 
 
 def _decode(data: bytes, flags: int) -> NDArray[Any] | None:
+    # OpenCV would write to stderr what is said here in one line.
+    level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     try:
         image = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), flags)
     except cv2.error:
         return None
+    finally:
+        cv2.utils.logging.setLogLevel(level)
     return None if image is None or image.size == 0 else image
 
 

@@ -84,6 +84,14 @@ def test_plain_lists(tmp_path: Path) -> None:
         ({"a.jpg": 5}, "cannot understand"),
         (5, "a single value"),
         ([[0, 0, float("nan"), 9]], "not a finite number"),
+        ([[0, 0, 10**400, 9]], "cannot understand"),
+        ([[1, 2, [3], 4]], "cannot understand"),
+        ([[[1, 2, 2]] * 16], "keypoints have 48 numbers, expected 17"),
+        ([[[1, 2, 0]] * 17], "neither bbox nor visible keypoints"),
+        ([{"image_id": [1], "bbox": [1, 2, 3, 4]}], "image_id .* neither a number nor a file name"),
+        ([{"image_id": 1.5, "bbox": [1, 2, 3, 4]}], "image_id 1.5 is neither"),
+        ({"annotations": None, "images": None}, "complete COCO"),
+        ({"annotations": [5], "images": []}, "complete COCO"),
     ],
 )
 def test_other_content_is_refused(tmp_path: Path, content: Any, reason: str) -> None:
@@ -93,9 +101,10 @@ def test_other_content_is_refused(tmp_path: Path, content: Any, reason: str) -> 
 
 
 def test_files_that_are_no_json(tmp_path: Path) -> None:
-    (tmp_path / "x.json").write_text("[1, 2")
-    with pytest.raises(UserError, match="not a JSON file"):
-        read_annotations(tmp_path / "x.json")
+    for content in (b"[1, 2", b"[" * 100_000, b"\xff\xd8\xff"):
+        (tmp_path / "x.json").write_bytes(content)
+        with pytest.raises(UserError, match="not a JSON file"):
+            read_annotations(tmp_path / "x.json")
     with pytest.raises(UserError, match="not found"):
         read_annotations(tmp_path / "missing.json")
 

@@ -96,7 +96,7 @@ def test_people_of_a_coco_file(tmp_path: Path) -> None:
         tmp_path / "a.png", PeopleSource(keypoints=coco_file(tmp_path / "d.json", {"a.png": [{"keypoints": FLAT}]}))
     )
     assert person.box_source == "extent of the keypoints"
-    with pytest.raises(UserError, match="has nobody"):
+    with pytest.raises(UserError, match="names nobody"):
         list(find_people(tmp_path / "b.png", PeopleSource(boxes=boxes)))
 
 

@@ -22,64 +22,78 @@ from torch import Tensor
 
 from diffhmr.errors import UserError
 from diffhmr.render.mesh_files import to_y_up
-from diffhmr.render.overlay import lit_colours
+from diffhmr.render.overlay import AMBIENT, lit_colours
 
 _NEAREST = 1e-3
 
 
-@torch.no_grad()
-def render_mesh_opengl(
-    vertices: Tensor,
-    faces: Tensor,
-    intrinsic: Tensor,
-    size: tuple[int, int],
-    colours: Tensor,
-    ambient: float = 0.35,
-) -> tuple[Tensor, Tensor]:
-    """What :func:`diffhmr.render.overlay.render_mesh` draws, with the same arguments and results.
+class OpenGLRenderer:
+    """Draws what :func:`diffhmr.render.overlay.render_mesh` draws, called with the same arguments.
+
+    Opening OpenGL takes longer than drawing, so make one and hand it on. There should be one at a time: pyrender's
+    contexts share a display, and the first that goes takes it along.
 
     Raises:
         UserError: pyrender is not installed, or there is no OpenGL on this machine.
     """
-    drawn, _ = draw_opengl(vertices, faces, intrinsic, size, lit_colours(vertices, faces, colours, ambient))
-    return drawn[..., :3], drawn[..., 3]
 
+    def __init__(self) -> None:
+        self._pyrender = _import_pyrender()
+        try:
+            self._renderer = self._pyrender.OffscreenRenderer(64, 64)
+        except Exception as error:
+            # Which exception it is depends on the platform and on what is missing (library, driver, display).
+            raise UserError(_no_opengl(self._pyrender, error)) from error
 
-@torch.no_grad()
-def draw_opengl(
-    vertices: Tensor, faces: Tensor, intrinsic: Tensor, size: tuple[int, int], colours: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Draw B meshes, one per picture, in the bare ``colours``; edges are anti-aliased with four samples per pixel.
+    @torch.no_grad()
+    def __call__(
+        self,
+        vertices: Tensor,
+        faces: Tensor,
+        intrinsic: Tensor,
+        size: tuple[int, int],
+        colours: Tensor,
+        ambient: float = AMBIENT,
+    ) -> tuple[Tensor, Tensor]:
+        """Colour ``[B, H, W, 3]``, multiplied with the opacity, and opacity ``[B, H, W]``, both in [0, 1]."""
+        drawn, _ = self.draw(vertices, faces, intrinsic, size, lit_colours(vertices, faces, colours, ambient))
+        return drawn[..., :3], drawn[..., 3]
 
-    Args:
-        vertices: ``[B, V, 3]`` metres in the camera frame; what lies behind the camera is clipped.
-        faces: ``[F, 3]``, counter-clockwise seen from outside; backs are not drawn.
-        intrinsic: K ``[3, 3]`` or ``[B, 3, 3]`` without skew.
-        size: height and width in pixels.
-        colours: RGB in [0, 1], ``[B, V, 3]``.
+    @torch.no_grad()
+    def draw(
+        self, vertices: Tensor, faces: Tensor, intrinsic: Tensor, size: tuple[int, int], colours: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Draw B meshes, one per picture, in the bare ``colours``; edges are anti-aliased, four samples per pixel.
 
-    Returns:
-        RGBA ``[B, H, W, 4]`` in [0, 1], colour already multiplied with the opacity, and depth ``[B, H, W]`` in metres,
-        infinity where there is no surface.
+        Args:
+            vertices: ``[B, V, 3]`` metres in the camera frame; what lies behind the camera is clipped.
+            faces: ``[F, 3]``, counter-clockwise seen from outside; backs are not drawn.
+            intrinsic: K ``[3, 3]`` or ``[B, 3, 3]`` without skew.
+            size: height and width in pixels.
+            colours: RGB in [0, 1], ``[B, V, 3]``.
 
-    Raises:
-        UserError: pyrender is not installed, or there is no OpenGL on this machine.
-    """
-    pyrender = _import_pyrender()
-    (height, width), device = size, vertices.device
-    renderer = _open_renderer(pyrender, height, width)
-    drawn, depths = [], []
-    try:
-        for mesh, colour, matrix in zip(vertices, colours, intrinsic.expand(len(vertices), 3, 3), strict=True):
-            rgba, depth = _render(pyrender, renderer, _scene(pyrender, mesh.cpu(), faces.cpu(), matrix, colour.cpu()))
-            drawn.append(torch.from_numpy(rgba))
-            depths.append(torch.from_numpy(depth))
-    finally:
-        renderer.delete()
-    if not drawn:
-        return vertices.new_zeros(0, height, width, 4), vertices.new_zeros(0, height, width)
-    all_depths = torch.stack(depths).to(device, vertices.dtype)
-    return torch.stack(drawn).to(device, vertices.dtype) / 255, torch.where(all_depths > 0, all_depths, torch.inf)
+        Returns:
+            RGBA ``[B, H, W, 4]`` in [0, 1], colour already multiplied with the opacity, and depth ``[B, H, W]`` in
+            metres, infinity where there is no surface.
+        """
+        rgba = vertices.new_zeros(len(vertices), *size, 4)
+        depth = vertices.new_zeros(len(vertices), *size)
+        matrices = intrinsic.expand(len(vertices), 3, 3).cpu()
+        for index, (mesh, colour) in enumerate(zip(vertices.cpu(), colours.cpu(), strict=True)):
+            picture, distance = self._render(_scene(self._pyrender, mesh, faces.cpu(), matrices[index], colour), size)
+            rgba[index] = torch.from_numpy(picture).to(rgba) / 255
+            depth[index] = torch.from_numpy(distance)
+        return rgba, torch.where(depth > 0, depth, torch.inf)
+
+    def _render(self, scene: Any, size: tuple[int, int]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        """RGBA ``[H, W, 4]`` and depth ``[H, W]``, 0 where there is nothing."""
+        flags = self._pyrender.RenderFlags.RGBA | self._pyrender.RenderFlags.FLAT
+        self._renderer.viewport_height, self._renderer.viewport_width = size
+        try:
+            rgba, depth = self._renderer.render(scene, flags=flags)
+        except Exception as error:
+            raise UserError(_no_opengl(self._pyrender, error)) from error
+        return np.ascontiguousarray(rgba), np.ascontiguousarray(depth)
 
 
 def _scene(pyrender: ModuleType, vertices: Tensor, faces: Tensor, intrinsic: Tensor, colours: Tensor) -> Any:
@@ -112,26 +126,9 @@ def _import_pyrender() -> ModuleType:
             f"the OpenGL renderer needs the package {error.name}: pip install pyrender, or use the software renderer"
         ) from error
     except Exception as error:
-        # Which exception it is depends on the platform and on what is missing (library, driver, display).
         raise UserError(_no_opengl(None, error)) from error
     module: ModuleType = pyrender
     return module
-
-
-def _open_renderer(pyrender: ModuleType, height: int, width: int) -> Any:
-    try:
-        return pyrender.OffscreenRenderer(width, height)
-    except Exception as error:
-        raise UserError(_no_opengl(pyrender, error)) from error
-
-
-def _render(pyrender: ModuleType, renderer: Any, scene: Any) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """RGBA ``[H, W, 4]`` and depth ``[H, W]``, 0 where there is nothing."""
-    try:
-        rgba, depth = renderer.render(scene, flags=pyrender.RenderFlags.RGBA | pyrender.RenderFlags.FLAT)
-    except Exception as error:
-        raise UserError(_no_opengl(pyrender, error)) from error
-    return np.ascontiguousarray(rgba), np.ascontiguousarray(depth)
 
 
 def _no_opengl(pyrender: ModuleType | None, error: Exception) -> str:

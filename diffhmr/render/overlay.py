@@ -15,7 +15,7 @@ from diffhmr.render.raster import rasterize
 from diffhmr.render.shade import Lights, camera_lights, interpolate, irradiance, vertex_normals
 
 MeshRenderer = Callable[[Tensor, Tensor, Tensor, tuple[int, int], Tensor, float], tuple[Tensor, Tensor]]
-"""What :func:`render_mesh` is; :func:`diffhmr.render.opengl.render_mesh_opengl` is the other one."""
+"""What :func:`render_mesh` is; :class:`diffhmr.render.opengl.OpenGLRenderer` is the other one."""
 
 AMBIENT = 0.35
 _SUPERSAMPLE = 2

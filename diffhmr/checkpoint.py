@@ -144,6 +144,19 @@ def read_metadata(path: str | Path) -> dict[str, str]:
     return _read(path, with_tensors=False)[0]
 
 
+def config_of(metadata: Mapping[str, str], path: str | Path) -> ExperimentConfig:
+    """The experiment in the header of the model file ``path``, which :func:`read_metadata` gave.
+
+    Raises:
+        UserError: it is damaged, or has settings that this version does not know.
+    """
+    try:
+        data = dict(json.loads(metadata["config"]))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise UserError(f"{path} has a damaged header (config); get the file again") from error
+    return config_from_dict(data, f"configuration inside {path}")
+
+
 def load_checkpoint(
     path: str | Path, device: torch.device | str = "cpu", *, kind: Literal["diffhmr", "spin"] | None = None
 ) -> LoadedModel:
@@ -157,7 +170,7 @@ def load_checkpoint(
             weights do not fit the model it describes or are not finite; its body is missing or is another one.
     """
     metadata, tensors = _read(path, with_tensors=True)
-    config = _config_of(metadata, path)
+    config = config_of(metadata, path)
     if kind is not None and config.model.kind != kind:
         raise UserError(
             f"{path} holds a {config.model.kind} model, but a {kind} model is needed; give another checkpoint"
@@ -177,7 +190,7 @@ def load_weights(path: str | Path, model: HmrModel, config: ModelConfig) -> None
         UserError: as :func:`load_checkpoint`; the file holds another kind of model or one with other layers.
     """
     metadata, tensors = _read(path, with_tensors=True)
-    other = _config_of(metadata, path).model.kind
+    other = config_of(metadata, path).model.kind
     if other != config.kind:
         raise UserError(f"{path} holds a {other} model, but this run trains a {config.kind} model; give another init")
     # A model with frozen batch norm does not count batches; its start may.
@@ -208,14 +221,6 @@ def _read(path: str | Path, *, with_tensors: bool) -> tuple[dict[str, str], dict
     if missing or not (metadata["step"].isascii() and metadata["step"].isdigit()):
         raise UserError(f"{path} has a damaged header ({', '.join(sorted(missing)) or 'step'}); get the file again")
     return metadata, tensors
-
-
-def _config_of(metadata: Mapping[str, str], path: str | Path) -> ExperimentConfig:
-    try:
-        data = dict(json.loads(metadata["config"]))
-    except (ValueError, TypeError, RecursionError) as error:
-        raise UserError(f"{path} has a damaged header (config); get the file again") from error
-    return config_from_dict(data, f"configuration inside {path}")
 
 
 def _check_body(body: BodyModel, metadata: Mapping[str, str], path: str | Path) -> None:

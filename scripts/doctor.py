@@ -12,6 +12,7 @@ import os
 import platform
 import re
 import sys
+import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -25,7 +26,7 @@ import torchvision
 
 from diffhmr.body.files import EXTRA_REGRESSOR, H36M_REGRESSOR, read_body, read_regressor
 from diffhmr.body.joints import EXTRA_ROWS, H36M_ROWS
-from diffhmr.checkpoint import read_metadata
+from diffhmr.checkpoint import config_of, read_metadata
 from diffhmr.command_line import CommandParser, run_command
 from diffhmr.errors import UserError
 from diffhmr.files import sha256_file
@@ -240,7 +241,7 @@ def inspect_mean_params(path: Path) -> Details:
     try:
         with np.load(path, allow_pickle=False) as archive:
             shapes = {key: archive[key].shape for key in ("pose", "shape", "cam")}
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(f"{path} is no readable .npz with pose, shape and cam ({error})") from error
     if shapes != {"pose": (144,), "shape": (10,), "cam": (3,)}:
         raise UserError(f"{path} has arrays of the shapes {shapes}, expected pose (144,), shape (10,), cam (3,)")
@@ -250,10 +251,10 @@ def inspect_mean_params(path: Path) -> Details:
 def inspect_checkpoint(path: Path) -> Details:
     """What the header of a model file says."""
     metadata = read_metadata(path)
-    model = json.loads(metadata["config"])["model"]
+    model = config_of(metadata, path).model
     return {
         "sha256": sha256_file(path)[:12],
-        "model": f"{model['kind']} on {model['encoder']['kind']}",
+        "model": f"{model.kind} on {model.encoder.kind}",
         "step": int(metadata["step"]),
         "body": f"{metadata['body_name']} ({metadata['body_sha256'][:12]})",
     }

@@ -47,8 +47,8 @@ def main() -> int:
     args = parser.parse_args()
     for option, value, least in (("--count", args.count, 1), ("--size", args.size, 32),
                                  ("--seed", args.seed, 0), ("--start", args.start, 0)):  # fmt: skip
-        if value < least:
-            raise UserError(f"{option} is {value}: it has to be at least {least}")
+        if not least <= value < 2**31:
+            raise UserError(f"{option} is {value}: it has to be at least {least} and less than 2**31")
     if args.out.suffix.lower() not in _SUFFIXES:
         raise UserError(f"--out {args.out} should end in {' or '.join(_SUFFIXES)}")
     ensure_writable(args.out)

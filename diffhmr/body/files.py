@@ -111,11 +111,14 @@ def read_fields(path: Path) -> Mapping[str, Any]:
         return load_pickle(path)
     if path.suffix != ".npz":
         raise UserError(f"{path} is not a body file: its name should end in .npz or .pkl")
+    if not zipfile.is_zipfile(path):
+        raise UserError(f"{path} is cut off or no .npz file; download or build it again")
     try:
         with np.load(path, allow_pickle=False) as archive:
             return {key: archive[key] for key in archive.files}
-    except (*_READ_ERRORS, AttributeError) as error:
-        raise UserError(f"{path} is no readable .npz file ({error}); download or build it again") from error
+    except _READ_ERRORS as error:
+        reason = "it holds objects, not only arrays" if "pickle" in str(error) else error
+        raise UserError(f"{path} is no readable .npz file ({reason}); download or build it again") from error
 
 
 def _checked(path: Path, fields: Mapping[str, Any], num_betas: int) -> BodyData:
@@ -124,10 +127,10 @@ def _checked(path: Path, fields: Mapping[str, Any], num_betas: int) -> BodyData:
     shapedirs = _numbers(fields, "shapedirs", (size, 3, None))
     if shapedirs.shape[2] < num_betas:
         raise UserError(f"shapedirs has {shapedirs.shape[2]} directions, {num_betas} are needed")
-    faces = _array(fields, "f")
-    if faces.ndim != 2 or faces.shape[1] != 3 or faces.min(initial=0) < 0 or faces.max(initial=0) >= size:
+    faces = _whole_numbers(fields, "f")
+    if faces.ndim != 2 or faces.shape[1] != 3 or not faces.size or faces.min() < 0 or faces.max() >= size:
         raise UserError(f"f has shape {faces.shape}, expected (F, 3) with vertex indices below {size}")
-    _check_tree(_array(fields, "kintree_table"))
+    _check_tree(_whole_numbers(fields, "kintree_table"))
     name = str(_array(fields, "name")) if "name" in fields else ""
     is_smpl = size == SMPL_NUM_VERTICES and not name
     return BodyData(
@@ -139,7 +142,7 @@ def _checked(path: Path, fields: Mapping[str, Any], num_betas: int) -> BodyData:
         shapedirs=shapedirs[:, :, :num_betas],
         available_betas=shapedirs.shape[2],
         posedirs=_pose_directions(fields, size),
-        faces=faces.astype(np.int64),
+        faces=faces,
         weights=_skinning_weights(fields, size),
         joint_regressor=_sums_to_one("J_regressor", _regressor(fields, "J_regressor", NUM_JOINTS, size)),
         extra_regressor=_optional_regressor(path, fields, EXTRA_REGRESSOR, len(EXTRA_ROWS), size),
@@ -165,7 +168,7 @@ def _numbers(fields: Mapping[str, Any], key: str, shape: tuple[int | None, ...])
     fits = array.ndim == len(shape) and all(
         actual > 0 if wanted is None else actual == wanted for actual, wanted in zip(array.shape, shape, strict=True)
     )
-    if not fits or not np.issubdtype(array.dtype, np.number):
+    if not fits or array.dtype.kind not in "iuf":
         wanted_text = ", ".join("any" if wanted is None else str(wanted) for wanted in shape)
         raise UserError(
             f"{key} has shape {array.shape} and type {array.dtype}, expected numbers of shape ({wanted_text})"
@@ -174,6 +177,17 @@ def _numbers(fields: Mapping[str, Any], key: str, shape: tuple[int | None, ...])
     if not np.isfinite(array).all():
         raise UserError(f"{key} holds NaN or infinite values")
     return array
+
+
+def _whole_numbers(fields: Mapping[str, Any], key: str) -> np.ndarray:
+    """An int64 field of any shape; old converters wrote indices as floats, and -1 as an unsigned number."""
+    array = _array(fields, key)
+    whole = array.dtype.kind in "iu" or (
+        array.dtype.kind == "f" and bool(np.isfinite(array).all()) and bool((np.mod(array, 1) == 0).all())
+    )
+    if not whole:
+        raise UserError(f"{key} holds something else than whole numbers (type {array.dtype})")
+    return array.astype(np.int64)
 
 
 def _check_tree(kintree: np.ndarray) -> None:
@@ -195,7 +209,7 @@ def _pose_directions(fields: Mapping[str, Any], size: int) -> np.ndarray | None:
 
 def _skinning_weights(fields: Mapping[str, Any], size: int) -> np.ndarray:
     if "weights_index" in fields:
-        index = _array(fields, "weights_index").astype(np.int64)
+        index = _whole_numbers(fields, "weights_index")
         value = _numbers(fields, "weights_value", (size, None))
         if index.shape != value.shape or index.min() < 0 or index.max() >= NUM_JOINTS:
             raise UserError(
@@ -212,7 +226,7 @@ def _regressor(fields: Mapping[str, Any], key: str, rows: int, size: int) -> np.
     """A ``(rows, V)`` regressor, stored dense or as coordinates ``_row``, ``_col``, ``_value``."""
     if f"{key}_row" not in fields:
         return _numbers(fields, key, (rows, size))
-    row, column = _array(fields, f"{key}_row").astype(np.int64), _array(fields, f"{key}_col").astype(np.int64)
+    row, column = _whole_numbers(fields, f"{key}_row"), _whole_numbers(fields, f"{key}_col")
     value = _numbers(fields, f"{key}_value", (None,))
     inside = row.shape == column.shape == value.shape and min(row.min(), column.min()) >= 0
     if not inside or row.max() >= rows or column.max() >= size:
@@ -260,8 +274,8 @@ def read_regressor(path: Path, rows: int) -> np.ndarray:
 
 def _landmarks(fields: Mapping[str, Any], size: int, is_smpl: bool) -> dict[str, int]:
     if "landmark_names" in fields:
-        names = [str(name) for name in _array(fields, "landmark_names")]
-        index = [int(i) for i in _array(fields, "landmark_index")]
+        names = [str(name) for name in np.atleast_1d(_array(fields, "landmark_names"))]
+        index = _whole_numbers(fields, "landmark_index").ravel().tolist()
         if len(names) != len(index) or not all(0 <= i < size for i in index):
             raise UserError(f"landmark_names and landmark_index do not name vertices of a mesh of {size}")
         return dict(zip(names, index, strict=True))

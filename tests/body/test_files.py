@@ -182,6 +182,13 @@ BROKEN = {
     "posedirs": ("posedirs", lambda a: a[..., :100], "posedirs has shape"),
     "faces-range": ("f", lambda a: a + 100, "vertex indices below 192"),
     "faces-shape": ("f", lambda a: a[:, :2], r"f has shape \(288, 2\)"),
+    "faces-none": ("f", lambda a: a[:0], r"f has shape \(0, 3\)"),
+    "faces-nan": ("f", lambda a: a * np.nan, r"f holds something else than whole numbers \(type float64\)"),
+    "faces-inf": ("f", lambda a: a + np.inf, "f holds something else than whole numbers"),
+    "faces-fraction": ("f", lambda a: a + 0.5, "f holds something else than whole numbers"),
+    "faces-text": ("f", lambda a: a.astype(str), "f holds something else than whole numbers"),
+    "v_template-complex": ("v_template", lambda a: a * 1j, "v_template .* complex64, expected numbers"),
+    "tree-text": ("kintree_table", lambda a: a.astype(str), "kintree_table holds something else"),
     "weights-shape": ("weights", lambda a: a[:-1], r"weights has shape \(191, 24\)"),
     "weights-sum": ("weights", lambda a: a * 2, "rows of weights do not sum to 1"),
     "regressor-sum": ("J_regressor", lambda a: a * 0, "rows of J_regressor do not sum to 1"),
@@ -228,17 +235,24 @@ def test_files_that_are_no_bodies(tmp_path: Path) -> None:
     text.write_text("hello")
     with pytest.raises(UserError, match=r"should end in \.npz or \.pkl"):
         read_body(text)
-    for content in (b"", b"PK\x03\x04 truncated", b"nonsense", pickle.dumps({"v_template": 1})):
+    np.save(tmp_path / "array.npy", np.zeros(3))
+    whole = write_npz(tmp_path / "whole.npz", **make_fields()).read_bytes()
+    for content in (b"PK\x03\x04 truncated", b"nonsense", pickle.dumps({"v_template": 1}), whole[: len(whole) // 2],
+                    (tmp_path / "array.npy").read_bytes()):  # fmt: skip
         broken = tmp_path / "broken.npz"
         broken.write_bytes(content)
-        with pytest.raises(UserError, match=r"no readable \.npz|is empty"):
+        with pytest.raises(UserError, match=r"broken\.npz is cut off or no \.npz file; download or build it again"):
             read_body(broken)
-    whole = write_npz(tmp_path / "whole.npz", **make_fields()).read_bytes()
-    (tmp_path / "cut.npz").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(UserError, match=r"no readable \.npz"):
-        read_body(tmp_path / "cut.npz")
+    broken.write_bytes(b"")
+    with pytest.raises(UserError, match="is empty"):
+        read_body(broken)
+    damaged = bytearray(whole)
+    damaged[200:300] = bytes(100)
+    broken.write_bytes(damaged)
+    with pytest.raises(UserError, match=r"no readable \.npz file \(.*CRC"):
+        read_body(broken)
     objects = write_npz(tmp_path / "objects.npz", v_template=np.array([{}], dtype=object))
-    with pytest.raises(UserError, match=r"no readable \.npz"):
+    with pytest.raises(UserError, match=r"no readable \.npz file \(it holds objects, not only arrays\)"):
         read_body(objects)
     other = tmp_path / "other.pkl"
     other.write_bytes(pickle.dumps({"weights": [1, 2, 3]}))

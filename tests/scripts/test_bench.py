@@ -13,6 +13,8 @@ from diffhmr.inference.photo import read_photo
 from scripts import bench
 from tests.inference.example_people import save_small_checkpoint, small_config
 
+ROOT = Path(__file__).parents[2]
+
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int:
     monkeypatch.setattr(sys, "argv", ["bench", *(str(argument) for argument in arguments)])
@@ -86,13 +88,22 @@ def test_the_photo_is_a_photo(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (["--device", "nonsense"], "--device nonsense cannot be used"),
+        (["--device", "nonsense"], "unknown device 'nonsense'; give cpu"),
+        (["--device", f"cuda:{torch.cuda.device_count()}"], "cannot be used ("),
         (["--repeats", "0"], "--repeats is 0"),
-        (["--checkpoint", "missing.safetensors"], "not found"),
+        (["--repeats", "few"], "invalid int value: 'few'"),
+        (["--checkpoint", "missing.safetensors"], "checkpoint not found: missing.safetensors"),
+        (["--config", "missing.yaml"], "configuration not found: missing.yaml"),
+        (["--config", "a.yaml", "--checkpoint", "b.safetensors"], "not allowed with"),
+        (["--json", "configs"], "cannot write configs: it is a folder"),
+        (["--json", "train.py/bench.json"], "cannot write to the folder train.py"),
+        (["--repeat", "3"], "unknown option --repeat, did you mean --repeats?"),
     ],
 )
 def test_bad_input(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str], reason: str
 ) -> None:
+    monkeypatch.chdir(ROOT)
     assert run(monkeypatch, *arguments) == 2
-    assert reason in capsys.readouterr().err
+    (message,) = capsys.readouterr().err.splitlines()
+    assert message.startswith("error: ") and reason in message

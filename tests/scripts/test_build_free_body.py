@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import sys
 from pathlib import Path
 
@@ -342,12 +343,26 @@ def test_missing_source_package_is_named_with_the_remedy(tmp_path: Path, monkeyp
     assert list(tmp_path.iterdir()) == []
 
 
-def test_too_few_samples_and_unwritable_folder_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="--num-samples"):
-        build_free_body.main(["--out", str(tmp_path / "body.npz"), "--num-samples", "10"])
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--num-samples", "10"], "--num-samples must be more than 10"),
+        (["--seed", "-1"], "--seed is -1"),
+        (["--sed", "1"], "did you mean --seed?"),
+        (["--out", "{}/body.obj"], "should end in .npz"),
+        (["--out", "{}/file/body.npz"], "it is a file"),
+        (["--out", "{}/folder.npz"], "it is a folder"),
+    ],
+)
+def test_bad_input_is_found_before_the_work(
+    tmp_path: Path, arguments: list[str], reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build_free_body, "build", lambda *_: pytest.fail("the work begins"))
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(UserError, match="cannot write"):
-        build_free_body.main(["--out", str(tmp_path / "file" / "body.npz")])
+    (tmp_path / "folder.npz").mkdir()
+    words = [word.replace("{}", str(tmp_path)) for word in arguments]
+    with pytest.raises(UserError, match=re.escape(reason)):
+        build_free_body.main(["--out", str(tmp_path / "body.npz"), *words])
 
 
 @pytest.mark.slow

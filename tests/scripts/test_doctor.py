@@ -10,10 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from diffhmr.body.files import SMPL_NUM_VERTICES
 from diffhmr.body.model import BodyModel
-from diffhmr.checkpoint import save_model
+from diffhmr.checkpoint import read_metadata, save_model
+from diffhmr.command_line import run_command
 from diffhmr.config import ExperimentConfig
 from scripts import doctor
 from tests.body.test_files import smpl_sized_fields, write_npz, write_official_pickle
@@ -104,6 +106,23 @@ def test_damaged_files_are_unusable_and_say_why(root: Path, hub: Path) -> None:
     ):
         finding = find(root, hub, name)
         assert finding.status == "unusable" and reason in str(finding.remedy) and finding.path is not None
+
+
+@pytest.mark.parametrize("config", ["{", "5", "{}", '{"name": "a", "modle": {}}'])
+def test_damaged_headers_do_not_stop_the_doctor(root: Path, hub: Path, toy_body: BodyModel, config: str) -> None:
+    path = root / "data" / "checkpoints" / "mine.safetensors"
+    save_model(path, torch.nn.Linear(2, 2), ExperimentConfig(name="mine"), toy_body, step=1)
+    save_file({"a": torch.zeros(1)}, path, metadata=read_metadata(path) | {"config": config})
+    assert find(root, hub, "mine.safetensors").status == "unusable"
+    np.save(root / "data" / "body" / "array.npy", np.zeros(3))
+    (root / "data" / "body" / "array.npy").rename(root / "data" / "body" / "smpl_mean_params.npz")
+    assert find(root, hub, "smpl_mean_params.npz").status == "unusable"
+
+
+def test_wrong_options_are_one_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["doctor", "--jsn"])
+    assert run_command(doctor.main) == 2
+    assert capsys.readouterr().err == "error: unknown option --jsn, did you mean --json?\n"
 
 
 def test_regressors_and_mean_parameters(root: Path, hub: Path) -> None:

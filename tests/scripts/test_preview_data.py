@@ -32,10 +32,31 @@ def test_sheets_with_and_without_joints(tmp_path: Path, monkeypatch: pytest.Monk
     assert 0.005 < drawn.mean() < 0.3, "joints and limbs are drawn over the pictures"
 
 
-def test_bad_arguments_are_one_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--count", "0"], "--count is 0: it has to be at least 1"),
+        (["--size", "31"], "--size is 31: it has to be at least 32"),
+        (["--seed", "-1"], "--seed is -1"),
+        (["--start", str(10**30)], "less than 2**31"),
+        (["--cuont", "3"], "did you mean --count?"),
+        (["--out", "sheet.txt"], "--out sheet.txt should end in .png or .jpg"),
+        (["--out", "train.py/sheet.png"], "cannot write to the folder train.py: it is a file"),
+        (["--body", "none.npz"], "body file not found: none.npz"),
+        (["--body", "train.py"], "train.py is not a body file"),
+        (["--backgrounds", "nowhere"], "nowhere"),
+        (["--backgrounds", "configs"], "no pictures"),
+    ],
+)
+def test_bad_input(
+    tmp_path: Path,
+    arguments: list[str],
+    reason: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert run(monkeypatch, "--out", str(tmp_path / "a.png"), "--count", "0") == 2
-    assert run(monkeypatch, "--out", str(tmp_path / "a.png"), "--body", str(tmp_path / "none.npz")) == 2
-    errors = [line for line in capsys.readouterr().err.splitlines() if line]
-    assert len(errors) == 2 and all(line.startswith("error: ") for line in errors)
+    monkeypatch.chdir(Path(__file__).parents[2])
+    assert run(monkeypatch, "--out", str(tmp_path / "a.png"), *arguments) == 2
+    (message,) = capsys.readouterr().err.splitlines()
+    assert message.startswith("error: ") and reason in message
+    assert list(tmp_path.iterdir()) == []

@@ -34,6 +34,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--seed", type=int, default=0, metavar="S", help="of the random samples (default: %(default)s)")
     add("--focal-px", type=float, metavar="F", help="focal length (default: the picture's diagonal, a guess)")
     add("--mesh", choices=["none", "obj", "glb", "ply"], default="none", help="write meshes too (default: none)")
+    add("--renderer", choices=["software", "opengl"], default="software", help="of pictures (default: %(default)s)")
     add("--out", type=Path, default=Path("out"), metavar="FOLDER", help="for all results (default: %(default)s)")
     add("--device", help="cpu, cuda or cuda:N (default: cuda if there is one, else cpu)")
     return parser.parse_args()
@@ -55,11 +56,12 @@ def main() -> int:
     from diffhmr.inference.files import write_people
     from diffhmr.inference.people import PeopleSource, find_people, parse_box
     from diffhmr.inference.predict import PredictOptions, choose_checkpoint, predict
+    from diffhmr.render.opengl import choose_renderer
 
     options = PredictOptions(arguments.num_samples, arguments.steps, arguments.seed, arguments.focal_px)
     box = None if arguments.box is None else parse_box(arguments.box)
     source = PeopleSource(box, arguments.boxes, arguments.keypoints, arguments.whole_image)
-    device = pick_device(arguments.device)
+    device, renderer = pick_device(arguments.device), choose_renderer(arguments.renderer)
     ensure_folder(arguments.out)
     models: dict[Path, LoadedModel] = {}
     count = 0
@@ -69,7 +71,7 @@ def main() -> int:
             models[checkpoint] = load_checkpoint(checkpoint, device)
         loaded = models[checkpoint]
         results = predict(loaded, people, options, checkpoint)
-        files = write_people(people, results, loaded.body, arguments.out, arguments.mesh)
+        files = write_people(people, results, loaded.body, arguments.out, arguments.mesh, renderer)
         encoder = loaded.config.model.encoder.kind
         print(f"{people[0].photo.path}: {checkpoint} ({encoder} model), body: {loaded.body.name}")
         for person, result in zip(people, results, strict=True):

@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import sys
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from torch import Tensor
 
 from diffhmr.errors import UserError
 from diffhmr.render.mesh_files import to_y_up
-from diffhmr.render.overlay import AMBIENT, lit_colours
+from diffhmr.render.overlay import AMBIENT, MeshRenderer, lit_colours, render_mesh
 
 _NEAREST = 1e-3
 
@@ -94,6 +94,15 @@ class OpenGLRenderer:
         except Exception as error:
             raise UserError(_no_opengl(self._pyrender, error)) from error
         return np.ascontiguousarray(rgba), np.ascontiguousarray(depth)
+
+
+def choose_renderer(name: Literal["software", "opengl"]) -> MeshRenderer:
+    """The renderer of that name.
+
+    Raises:
+        UserError: OpenGL was asked for and is not there.
+    """
+    return OpenGLRenderer() if name == "opengl" else render_mesh
 
 
 def _scene(pyrender: ModuleType, vertices: Tensor, faces: Tensor, intrinsic: Tensor, colours: Tensor) -> Any:

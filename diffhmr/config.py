@@ -55,7 +55,7 @@ class DenoiserConfig(Section):
     kind: Literal["unet", "mlp"] = "mlp"  # the paper's figure shows a U-Net
     dim: int = Field(default=64, gt=0)  # unet: channels of the first level; not stated in the paper
     mults: tuple[int, ...] = Field(default=(1, 2, 4, 8), strict=False)  # unet; not stated in the paper
-    width: int = Field(default=1024, gt=0)  # mlp
+    width: int = Field(default=768, gt=0)  # mlp
     blocks: int = Field(default=3, gt=0)  # mlp
     condition_dropout: float = Field(default=0.0, ge=0, lt=1)  # share of items trained without z
     condition_on_estimate: bool = True  # the regressor's estimate joins z as a condition; not in the paper
@@ -170,7 +170,8 @@ class ExperimentConfig(Section):
     name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
     seed: int = Field(default=0, ge=0, lt=2**63)
     output: Path = Field(default=Path("runs"), strict=False)  # the run goes to output/name
-    init: Path | None = Field(default=None, strict=False)  # checkpoint whose weights are the start
+    # Checkpoint whose weights are the start. One of SPIN gives a Diff-HMR its encoder and regressor.
+    init: Path | None = Field(default=None, strict=False)
     body: BodyConfig = BodyConfig()
     model: ModelConfig = ModelConfig()
     loss: LossConfig = LossConfig()

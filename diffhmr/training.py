@@ -158,17 +158,16 @@ class Trainer:
         return self._average
 
     def start(self) -> None:
-        """Give the model its start: the weights of ``init``, else the statistics of the people in the data.
+        """Give the model its start: the statistics of the people in the data, then the weights of ``init`` if any.
 
         Raises:
             UserError: ``init`` does not fit the model.
         """
+        count, device = self.config.train.statistics_items, self.processes.device
+        params, camera = people_for_statistics(self.config.data, self.data_body, count)
+        self.model.set_statistics(params.to(device), camera.to(device))
         if self.config.init is not None:
             load_weights(self.config.init, self.model, self.config.model)
-        else:
-            count, device = self.config.train.statistics_items, self.processes.device
-            params, camera = people_for_statistics(self.config.data, self.data_body, count)
-            self.model.set_statistics(params.to(device), camera.to(device))
         self._average = Ema(self.model, self.config.train.ema_decay)
 
     def restore(self, state: TrainingState) -> None:

@@ -200,6 +200,25 @@ def test_load_weights_copies_all(saved: tuple[Path, torch.nn.Module], body: Body
         assert torch.equal(value, model.state_dict()[name])
 
 
+def test_spin_starts_encoder_and_regressor_of_diffhmr(tmp_path: Path, body: BodyModel) -> None:
+    spin_config, config = make_config(kind="spin"), make_config()
+    spin = build_model(spin_config.model, body)
+    save_model(tmp_path / "spin.safetensors", spin, spin_config, body, step=0)
+    model = build_model(config.model, body)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    load_weights(tmp_path / "spin.safetensors", model, config.model)
+    for name, value in model.state_dict().items():
+        taken = name.startswith(("encoder.", "regressor."))
+        assert torch.equal(value, spin.state_dict()[name] if taken else before[name])
+
+
+def test_spin_of_another_size_cannot_start_diffhmr(tmp_path: Path, body: BodyModel) -> None:
+    spin_config, config = make_config(kind="spin", regressor={"width": 24}), make_config()
+    save_model(tmp_path / "spin.safetensors", build_model(spin_config.model, body), spin_config, body, step=0)
+    with pytest.raises(UserError, match="of another shape \\(regressor"):
+        load_weights(tmp_path / "spin.safetensors", build_model(config.model, body), config.model)
+
+
 def test_frozen_norm_can_start_from_a_trained_norm(tmp_path: Path, body: BodyModel) -> None:
     trained = make_config(encoder={"kind": "image", "backbone": "resnet18"})
     frozen = make_config(encoder={"kind": "image", "backbone": "resnet18", "norm": "frozen"})

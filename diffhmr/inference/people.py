@@ -227,8 +227,8 @@ def make_batch(people: Sequence[PersonInput], size: int, images: bool) -> ImageB
 def _normalised_keypoints(person: PersonInput) -> Tensor:
     if person.keypoints is None:
         raise UserError(
-            f"{person.photo.path.name}, person {person.index}: the model needs COCO keypoints and there are none; "
-            "give --keypoints FILE.json or choose an image model with --checkpoint"
+            f"{person.photo.path.name}, person {person.index}: the model needs COCO keypoints and there are none in "
+            "the box; give --keypoints FILE.json or choose an image model with --checkpoint"
         )
     points = torch.from_numpy(person.keypoints.points).float()
     centre, side = torch.tensor(person.centre, dtype=points.dtype), torch.tensor(person.side, dtype=points.dtype)

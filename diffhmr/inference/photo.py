@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +19,8 @@ from numpy.typing import NDArray
 from diffhmr.errors import UserError
 from diffhmr.files import require_file
 from diffhmr.geometry.camera import crop_matrix
+
+log = logging.getLogger(__name__)
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
@@ -72,10 +79,14 @@ def read_photo(path: str | Path) -> Photo:
     jpeg = data[:2] == b"\xff\xd8"
     if jpeg and not _jpeg_is_complete(data):
         raise UserError(f"image is cut off: {path}; copy or download it again")
-    bgr = _decode(data, cv2.IMREAD_COLOR)
+    with _native_messages() as messages:
+        bgr = _decode(data, cv2.IMREAD_COLOR)
     if bgr is None:
         raise UserError(f"image cannot be read: {path}; it is damaged or of an unknown format, {_REMEDY}")
-    raw = None if jpeg else _decode(data, cv2.IMREAD_UNCHANGED)
+    if messages:
+        log.warning("%s: the picture may be damaged (%s)", path.name, messages[0])
+    with _native_messages():
+        raw = None if jpeg else _decode(data, cv2.IMREAD_UNCHANGED)
     if raw is not None and raw.ndim == 3 and raw.shape[2] == 4 and raw.shape[:2] == bgr.shape[:2]:
         opacity = raw[..., 3:].astype(np.float32) / np.iinfo(raw.dtype).max
         bgr = (bgr * opacity + 128 * (1 - opacity)).round().astype(np.uint8)
@@ -106,15 +117,31 @@ def crop_square(photo: Photo, centre: tuple[float, float], side: float, size: in
     return np.asarray(crop, dtype=np.uint8)
 
 
+@contextmanager
+def _native_messages() -> Iterator[list[str]]:
+    """Catch the lines that libraries like libpng write to the standard error of the process; they know no other way."""
+    lines: list[str] = []
+    try:
+        standard_error = os.dup(2)
+    except OSError:  # there is none, as in a service
+        yield lines
+        return
+    with tempfile.TemporaryFile() as caught:
+        os.dup2(caught.fileno(), 2)
+        try:
+            yield lines
+        finally:
+            os.dup2(standard_error, 2)
+            os.close(standard_error)
+            caught.seek(0)
+            lines += [line for line in caught.read().decode(errors="replace").splitlines() if line]
+
+
 def _decode(data: bytes, flags: int) -> NDArray[Any] | None:
-    # OpenCV would write to stderr what is said here in one line.
-    level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     try:
         image = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), flags)
     except cv2.error:
         return None
-    finally:
-        cv2.utils.logging.setLogLevel(level)
     return None if image is None or image.size == 0 else image
 
 

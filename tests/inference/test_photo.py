@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import struct
 from pathlib import Path
 
@@ -79,6 +80,25 @@ def test_bad_files_are_named(tmp_path: Path) -> None:
         assert name in str(caught.value) and "\n" not in str(caught.value)
     with pytest.raises(UserError, match="not found"):
         read_photo(tmp_path / "missing.jpg")
+
+
+def test_decoders_do_not_talk_for_themselves(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """libpng and libjpeg write to the standard error of the process, around Python."""
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3)).astype(np.uint8)
+    (tmp_path / "cut.png").write_bytes(cv2.imencode(".png", noise)[1].tobytes()[:9000])
+    with pytest.raises(UserError, match="cannot be read"):
+        read_photo(tmp_path / "cut.png")
+    content = bytearray(cv2.imencode(".jpg", noise)[1].tobytes())
+    middle = len(content) // 2
+    content[middle : middle + 200] = bytes(200)
+    (tmp_path / "scratched.jpg").write_bytes(content)
+    assert read_photo(tmp_path / "scratched.jpg").height == 64
+    assert "scratched.jpg: the picture may be damaged (Corrupt JPEG data" in caplog.text
+    assert capfd.readouterr().err == ""
+    os.write(2, b"still there")
+    assert capfd.readouterr().err == "still there"
 
 
 def test_data_behind_the_picture_does_no_harm(tmp_path: Path) -> None:

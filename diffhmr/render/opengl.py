@@ -10,6 +10,7 @@ old for Python 3.12 and for OSMesa: ``pip install --upgrade PyOpenGL`` goes agai
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from types import ModuleType
@@ -128,6 +129,8 @@ def _import_pyrender() -> ModuleType:
     # pyrender looks for a window if nothing is said; EGL needs neither a screen nor a window, but only Linux has it.
     if sys.platform.startswith("linux"):
         os.environ.setdefault("PYOPENGL_PLATFORM", "egl")
+    # It reports that an accelerator for large arrays is not installed, which nobody needs here.
+    logging.getLogger("OpenGL.acceleratesupport").setLevel(logging.WARNING)
     try:
         import pyrender
     except ModuleNotFoundError as error:

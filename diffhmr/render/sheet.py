@@ -138,7 +138,7 @@ def _side_view(vertices: Tensor, faces: Tensor, view: PersonView, size: int) -> 
     intrinsic[:2, 2] = (size - 1) / 2
     reach = (turned[..., :2] / turned[..., 2:].clamp_min(0.1)).abs().amax((0, 1)) * intrinsic[0, 0]
     # Left and right of the bodies there is room for the sign of the camera.
-    room = size * torch.tensor([0.41, 0.48])
+    room = size * torch.tensor([0.39, 0.48])
     shrink = min(1.0, float((room / reach.clamp_min(1e-6)).min()))
     intrinsic[0, 0] *= shrink
     intrinsic[1, 1] *= shrink

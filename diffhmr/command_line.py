@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import difflib
 import logging
 import os
@@ -75,6 +76,7 @@ def run_command(main: Callable[[], int | None]) -> int:
     the disk is full, 130 after Ctrl-C, 141 when the output was piped into something that has ended. Any other exception
     is a defect of the program and keeps its traceback.
     """
+    _open_closed_streams()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
     # By default OpenMP's threads wait for each other by spinning. With other programs on the cores they then keep those
     # from running that they wait for: minutes instead of seconds. torch's OpenMP reads this when torch is imported.
@@ -85,10 +87,9 @@ def run_command(main: Callable[[], int | None]) -> int:
         sys.stdout.flush()
         return code
     except UserError as error:
-        return _fail(str(error))
+        return _fail(f"error: {error}")
     except KeyboardInterrupt:
-        sys.stderr.write("interrupted\n")
-        return INTERRUPTED
+        return _fail("interrupted", INTERRUPTED)
     except BrokenPipeError:
         if not _output_closed():
             raise
@@ -97,18 +98,28 @@ def run_command(main: Callable[[], int | None]) -> int:
         if not is_disk_full(error):
             raise
         where = f" for {error.filename}" if error.filename else ""
-        return _fail(f"{error.strerror}{where}; make room and run the command again")
+        return _fail(f"error: {error.strerror}{where}; make room and run the command again")
     except (MemoryError, RuntimeError) as error:
         if not _out_of_memory(error):
             raise
-        return _fail(f"not enough memory ({str(error) or 'MemoryError'}); ask for smaller batches, models or samples")
+        return _fail(
+            f"error: not enough memory ({str(error) or 'MemoryError'}); ask for smaller batches, models or samples"
+        )
 
 
-def _fail(message: str) -> int:
+def _open_closed_streams() -> None:
+    """Python has no stdout or stderr where the caller closed them (``>&-``, services)."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - open until the end
+
+
+def _fail(message: str, code: int = 2) -> int:
     # Texts of other libraries, of which messages quote the reason, may have several lines.
     lines = [line.strip() for line in message.splitlines()]
-    sys.stderr.write(f"error: {' '.join(line for line in lines if line)}\n")
-    return 2
+    with contextlib.suppress(OSError):  # nobody may be listening; the exit code remains
+        sys.stderr.write(f"{' '.join(line for line in lines if line)}\n")
+    return code
 
 
 def _out_of_memory(error: BaseException) -> bool:

@@ -84,7 +84,12 @@ def run(config: ExperimentConfig, *, resume: bool = False) -> Path:
                 remove_leftovers(folder / name)
             with atomic_path(folder / CONFIG_FILE) as temporary:
                 temporary.write_text(dump_config(config), encoding="utf-8")
-        trainer.train(folder)
+        try:
+            trainer.train(folder)
+        except KeyboardInterrupt:
+            if processes.is_main:
+                _log.info("stopped after step %d; --resume goes on at the last checkpoint in %s", trainer.step, folder)
+            raise
         processes.wait()
     return folder / MODEL_FILE
 

@@ -108,6 +108,20 @@ def test_a_reader_that_has_gone_is_no_defect(lines: int) -> None:
     assert (done.returncode, done.stderr) == (141, "")
 
 
+@pytest.mark.parametrize(("redirection", "code"), [(">&-", 0), ("2>&-", 0), (">&- 2>&-", 0), (">/dev/full", 2)])
+def test_streams_that_take_nothing(redirection: str, code: int) -> None:
+    program = "import sys; from diffhmr.command_line import run_command; sys.exit(run_command(lambda: print(1)))"
+    command = f'exec "{sys.executable}" -c "{program}" {redirection}'
+    done = subprocess.run(["sh", "-c", command], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == code and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("redirection", ["2>&-", "2>/dev/full"])
+def test_the_exit_code_remains_where_the_message_cannot_go(redirection: str) -> None:
+    command = f'exec "{sys.executable}" train.py --config none.yaml {redirection}'
+    assert subprocess.run(["sh", "-c", command], cwd=ROOT, check=False).returncode == 2
+
+
 # Options
 
 

@@ -17,10 +17,13 @@ import yaml
 from safetensors.torch import load_file
 
 import train as train_script
+from diffhmr.batch import ImageBatch
 from diffhmr.checkpoint import load_body, load_state, read_metadata, without_downloads
 from diffhmr.command_line import run_command
 from diffhmr.config_file import differing_keys, load_config
 from diffhmr.models import build_model
+from diffhmr.training import Trainer
+from diffhmr.training_steps import Gradients
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
@@ -45,8 +48,14 @@ def train(*arguments: str, launcher: tuple[str, ...] = ()) -> subprocess.Complet
     return subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=300, check=False)
 
 
+def call(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
+    """``train.py`` with ``arguments`` in this process."""
+    monkeypatch.setattr(sys, "argv", ["train.py", *map(str, arguments)])
+    monkeypatch.chdir(ROOT)
+    return run_command(train_script.main)
+
+
 def test_a_mistake_is_one_line_and_exit_code_2() -> None:
-    assert "the following arguments are required: --config" in train().stderr
     result = train("--config", "configs/none.yaml")
     assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr == (
@@ -55,14 +64,69 @@ def test_a_mistake_is_one_line_and_exit_code_2() -> None:
 
 
 @pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "the following arguments are required: --config; see --help"),
+        (["configs/smoke.yaml"], "the following arguments are required: --config; see --help"),
+        (["--config"], "argument --config: expected one argument; see --help"),
+        (["--config", "a.yaml", "--resum"], "unknown option --resum, did you mean --resume?"),
+        (["--config", "a.yaml", "--steps", "5"], "unknown option --steps, see --help"),
+        (["--config", "a.yaml", "-r"], "unrecognized arguments: -r; see --help"),
+        (
+            ["--config", "configs"],
+            "configuration is not a file: configs; configs/ holds the ones that come with the project",
+        ),
+    ],
+)
+def test_wrong_options(
+    arguments: list[str], message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(monkeypatch, *arguments) == 2
+    assert capsys.readouterr().err == f"error: {message}\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "configuration is empty"),
+        (b"# nothing\n", "name is required"),
+        (b"- a\n- b\n", "expected 'key: value' lines, found ['a', 'b']"),
+        (b"name: a\nname: b\n", "line 2: name is given a second time, keep one"),
+        (b"name: a\ntrian: {steps: 5}\n", "trian: unknown key, did you mean train?"),
+        (b"name: a\ntrain: {steps: many}\n", "train.steps should be an integer, got 'many'"),
+        (b"name: [\n", "not valid YAML"),
+        (b"\xff\xd8\xff", "not a text file"),
+        (b"name: !!python/object/apply:os.abort []\n", "not valid YAML"),
+    ],
+)
+def test_wrong_files(
+    content: bytes, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "c.yaml").write_bytes(content)
+    assert call(monkeypatch, "--config", tmp_path / "c.yaml", f"output={tmp_path}/runs") == 2
+    (message,) = capsys.readouterr().err.splitlines()
+    assert message.startswith("error: ") and reason in message and "c.yaml" in message
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
     ("arguments", "part"),
     [
         (["train.lrr=1", "data.imags=off"], "data.images?; train.lrr: unknown key, did you mean train.lr?"),
         (["train.lr=fast"], "train.lr should be a number, got 'fast'"),
         (["--dry-run", "--resume"], "--dry-run measures a new run; leave --resume out"),
-        (["body.path=nobody.npz"], "nobody.npz"),
+        (["train.lr"], "override 'train.lr': expected key.sub=value"),
+        (["name=../elsewhere"], "name: String should match pattern"),
+        (["seed=-1"], "seed should be greater than or equal to 0, got -1"),
+        (["sampler.steps=2000"], "sampler.steps is 2000, more than the 1000"),
+        (["body.path=nobody.npz"], "body file not found: "),
+        (["body.path=train.py"], "train.py is not a body file"),
         (["init=none.safetensors"], "checkpoint not found: none.safetensors"),
+        (["init=train.py"], "train.py is truncated or no safetensors file"),
+        (["data.archive=nowhere"], "correct data.archive or leave it out"),
         (["output=train.py"], "cannot write to the folder train.py/smoke"),
+        (["--resume", "name=notes"], "holds no run that could be resumed"),
+        (["name=notes"], "is not empty; continue that run with --resume or choose another name"),
     ],
 )
 def test_mistakes(
@@ -72,22 +136,85 @@ def test_mistakes(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    command = ["train.py", "--config", "configs/smoke.yaml", f"output={tmp_path}", *SMALL, *arguments]
-    monkeypatch.setattr(sys, "argv", command)
-    monkeypatch.chdir(ROOT)
-    assert run_command(train_script.main) == 2
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "precious.txt").write_text("text")
+    assert call(monkeypatch, "--config", "configs/smoke.yaml", f"output={tmp_path}", *SMALL, *arguments) == 2
     message = capsys.readouterr().err
     assert message.startswith("error: ") and message.count("\n") == 1
     assert part in message
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [tmp_path / "notes" / "precious.txt"]
+
+
+KEYPOINTS = ["model.encoder.kind=keypoints", "model.encoder.width=16", "model.encoder.layers=1",
+             "model.encoder.heads=2", "data.images=off", "model.denoiser.width=16", "train.workers=0"]  # fmt: skip
+
+
+def test_an_interrupted_run_can_be_resumed_as_it_was_only(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    command = ["--config", "configs/smoke.yaml", *SMALL, *KEYPOINTS, f"output={tmp_path}"]
+    with monkeypatch.context() as patch:
+        gradients = Trainer.gradients
+
+        def interrupted(trainer: Trainer, batch: ImageBatch) -> Gradients:
+            if trainer.step == 5:
+                raise KeyboardInterrupt
+            return gradients(trainer, batch)
+
+        patch.setattr(Trainer, "gradients", interrupted)
+        with caplog.at_level("INFO"):
+            assert call(patch, *command) == 130
+    assert "stopped after step 5; --resume goes on at the last checkpoint in" in caplog.text
+    assert capsys.readouterr().err.endswith("interrupted\n")
+    folder = tmp_path / "smoke"
+    assert load_state(folder / "state.pt").step == 3 and read_metadata(folder / "model.safetensors")["step"] == "3"
+    (folder / ".state-abcdefgh.pt").write_text("left by a process that was killed while it wrote")
+    for change, reason in (
+        ("train.lr=1", "has other settings: train.lr; resume it with"),
+        ("model.kind=spin", "has other settings: model.kind; resume it with"),
+    ):
+        assert call(monkeypatch, *command, "--resume", change) == 2
+        assert reason in capsys.readouterr().err
+    assert call(monkeypatch, *command) == 2
+    assert "is not empty; continue that run with --resume" in capsys.readouterr().err
+    assert call(monkeypatch, *command, "--resume") == 0
+    assert load_state(folder / "state.pt").step == 10
+    assert {path.name for path in folder.iterdir()} == {"config.yaml", "model.safetensors", "state.pt", "tensorboard"}
+    state = (folder / "state.pt").read_bytes()
+    (folder / "state.pt").write_bytes(state[:1000])
+    assert call(monkeypatch, *command, "--resume") == 2
+    assert "state.pt is truncated or no training state" in capsys.readouterr().err
+    assert read_metadata(folder / "model.safetensors")["step"] == "10", "nothing is overwritten"
+
+
+@pytest.mark.slow
+def test_ctrl_c_with_a_worker_says_little_and_leaves_whole_files(tmp_path: Path) -> None:
+    settings = [*SMALL, "train.steps=1000", f"output={tmp_path}"]
+    command = [sys.executable, "train.py", "--config", "configs/smoke.yaml", *settings]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        command, cwd=ROOT, env=ENVIRONMENT, stderr=pipe, text=True, start_new_session=True
+    ) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "step 4/1000" in line:
+                break
+        os.killpg(process.pid, signal.SIGINT)
+        rest = process.stderr.read()
+    assert process.returncode == 130
+    assert "--resume goes on" in rest and rest.endswith("interrupted\n") and "Traceback" not in rest
+    assert load_state(tmp_path / "smoke" / "state.pt").step >= 3
+    assert not list(tmp_path.rglob(".*"))
 
 
 def test_overrides_and_options_in_any_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = ["train.py", "train.lr=0.5", "--config", "configs/smoke.yaml", *SMALL, "--dry-run"]
-    monkeypatch.setattr(sys, "argv", [*command, f"output={tmp_path}/runs"])
-    monkeypatch.chdir(ROOT)
-    assert run_command(train_script.main) == 0
+    command = ["train.lr=0.5", "--config", "configs/smoke.yaml", *SMALL, "--dry-run"]
+    assert call(monkeypatch, *command, f"output={tmp_path}/runs") == 0
     output = capsys.readouterr().out
     settings = yaml.safe_load(output.split("\n\n")[0])
     assert settings["train"]["lr"] == 0.5 and settings["train"]["steps"] == 10

@@ -32,6 +32,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--num-samples", type=int, default=25, metavar="N", help="bodies per person (default: %(default)s)")
     add("--steps", type=int, metavar="K", help="of the sampler (default: what the checkpoint says)")
     add("--seed", type=int, default=0, metavar="S", help="of the random samples (default: %(default)s)")
+    add("--guidance", type=float, default=1.0, metavar="W", help="pull to the keypoints (default: %(default)s)")
     add("--focal-px", type=float, metavar="F", help="focal length (default: the picture's diagonal, a guess)")
     add("--mesh", choices=["none", "obj", "glb", "ply"], default="none", help="write meshes too (default: none)")
     add("--renderer", choices=["software", "opengl"], default="software", help="of pictures (default: %(default)s)")
@@ -58,7 +59,8 @@ def main() -> int:
     from diffhmr.inference.predict import PredictOptions, choose_checkpoint, predict
     from diffhmr.render.opengl import choose_renderer
 
-    options = PredictOptions(arguments.num_samples, arguments.steps, arguments.seed, arguments.focal_px)
+    numbers = (arguments.num_samples, arguments.steps, arguments.seed, arguments.focal_px)
+    options = PredictOptions(*numbers, guidance=arguments.guidance)
     box = None if arguments.box is None else parse_box(arguments.box)
     source = PeopleSource(box, arguments.boxes, arguments.keypoints, arguments.whole_image)
     device, renderer = pick_device(arguments.device), choose_renderer(arguments.renderer)
@@ -80,9 +82,7 @@ def main() -> int:
         print("\n".join(f"  {path}" for path in pictures))
         print(f"  and {len(files) - len(pictures)} result and mesh files beside them")
         count += len(people)
-    print(
-        f"{count} {'person' if count == 1 else 'people'} in {time.perf_counter() - start:.1f} s, all in {arguments.out}"
-    )
+    print(f"people: {count}, in {time.perf_counter() - start:.1f} s, all in {arguments.out}")
     return 0
 
 

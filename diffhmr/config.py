@@ -34,6 +34,7 @@ class EncoderConfig(Section):
     backbone: Literal["resnet18", "resnet34", "resnet50"] = "resnet18"
     weights: Literal["none", "imagenet"] = "none"  # not stated in the paper; SPIN starts from ImageNet
     norm: Literal["batch", "frozen"] = "batch"  # frozen: BatchNorm uses its running statistics and does not learn
+    pooling: Literal["average", "joints"] = "average"  # joints: z keeps where the joints seem to be; not in the paper
     # keypoints: a network over 17 COCO points
     network: Literal["transformer", "mlp"] = "transformer"  # mlp: a tenth of the cost, for training on a CPU
     width: int = Field(default=256, gt=0)
@@ -99,6 +100,8 @@ class LossConfig(Section):
     regressor_joints3d: float = Field(default=5.0, ge=0)
     regressor_joints2d: float = Field(default=5.0, ge=0)
     regressor_scale: float = Field(default=1.0, ge=0)
+    # On the joint positions of an image encoder with pooling "joints"; without such an encoder there is no such term.
+    encoder_joints2d: float = Field(default=5.0, ge=0)
     # On the denoiser's estimate of the clean state, weighted by alpha_bar(t); not stated in the paper.
     x0_joints3d: float = Field(default=0.0, ge=0)
     x0_joints2d: float = Field(default=0.0, ge=0)

@@ -131,10 +131,14 @@ def x0_terms(
     if "x0_joints3d" in active:
         terms["x0_joints3d"] = joints3d_error(joints, targets.joints3d.unsqueeze(1))
     if "x0_joints2d" in active:
-        seen = targets.joints2d[..., 2] * targets.visible
-        target = torch.cat([targets.joints2d[..., :2], seen.unsqueeze(-1)], dim=-1)
-        terms["x0_joints2d"] = joints2d_error(project_crop(joints, camera), target.unsqueeze(1))
+        terms["x0_joints2d"] = joints2d_error(project_crop(joints, camera), seen_joints2d(targets).unsqueeze(1))
     return terms
+
+
+def seen_joints2d(targets: Targets) -> Tensor:
+    """``targets.joints2d [B, 49, 3]`` with confidence 0 for the joints that cannot be seen."""
+    seen = targets.joints2d[..., 2] * targets.visible
+    return torch.cat([targets.joints2d[..., :2], seen.unsqueeze(-1)], dim=-1)
 
 
 def _masked_difference(pred: Tensor, target: Tensor, valid: Tensor) -> Tensor:

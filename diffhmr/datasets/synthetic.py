@@ -28,6 +28,8 @@ from diffhmr.datasets.scene import render_people
 Split = Literal["train", "val", "test"]
 
 
+_LABELLED_REACH = 1.5  # in half crops from its centre: 2D joints beyond have confidence 0
+
 class SyntheticPeople:
     """Synthetic people as batches; give its indices to ``__getitems__`` many at a time.
 
@@ -97,12 +99,14 @@ class SyntheticPeople:
             points, visible[:, coco], people.item_seed.numpy(), self._config.keypoint_noise, inside
         )
         one = torch.ones(len(people), 49, 1)
+        # Squared errors of points far outside the picture would drown all others, and nobody annotates such points.
+        near = (people.joints2d.abs() <= _LABELLED_REACH).all(-1, keepdim=True)
         known = torch.ones(len(people), dtype=torch.bool)
         targets = Targets(
             params=people.params,
             camera=people.camera,
             joints3d=torch.cat([people.joints3d, one], dim=-1),
-            joints2d=torch.cat([people.joints2d, one], dim=-1),
+            joints2d=torch.cat([people.joints2d, near.float()], dim=-1),
             visible=visible,
             has_params=known,
             has_camera=known.clone(),

@@ -20,6 +20,7 @@ from diffhmr.errors import UserError
 from diffhmr.geometry.camera import box_to_normalised
 from diffhmr.inference.annotations import (
     HIDDEN_CONFIDENCE,
+    NUM_KEYPOINTS,
     Annotation,
     AnnotationFile,
     Box,
@@ -221,15 +222,22 @@ def make_batch(people: Sequence[PersonInput], size: int, images: bool) -> ImageB
     if images:
         crops = np.stack([crop_square(person.photo, person.centre, person.side, size) for person in people])
         return ImageBatch(seeds, image=torch.from_numpy(crops).permute(0, 3, 1, 2).float().div(255).contiguous())
-    return ImageBatch(seeds, keypoints=torch.stack([_normalised_keypoints(person) for person in people]))
+    return ImageBatch(seeds, keypoints=torch.stack([_needed_keypoints(person) for person in people]))
 
 
-def _normalised_keypoints(person: PersonInput) -> Tensor:
+def _needed_keypoints(person: PersonInput) -> Tensor:
     if person.keypoints is None:
         raise UserError(
             f"{person.photo.path.name}, person {person.index}: the model needs COCO keypoints and there are none in "
             "the box; give --keypoints FILE.json or choose an image model with --checkpoint"
         )
+    return given_keypoints(person)
+
+
+def given_keypoints(person: PersonInput) -> Tensor:
+    """COCO-17 ``[17, 3]``: x, y in [-1, 1] over the crop and confidence; 0 where unseen or outside the crop."""
+    if person.keypoints is None:
+        return torch.zeros(NUM_KEYPOINTS, 3)
     points = torch.from_numpy(person.keypoints.points).float()
     centre, side = torch.tensor(person.centre, dtype=points.dtype), torch.tensor(person.side, dtype=points.dtype)
     scaled = torch.cat([box_to_normalised(points[:, :2], centre, side), points[:, 2:]], dim=-1)

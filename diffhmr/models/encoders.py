@@ -12,9 +12,11 @@ from torch import Tensor, nn
 
 from diffhmr.batch import ImageBatch
 from diffhmr.errors import UserError
+from diffhmr.models.joint_pooling import JointPooling
 
 Backbone = Literal["resnet18", "resnet34", "resnet50"]
 Norm = Literal["batch", "frozen"]
+Pooling = Literal["average", "joints"]
 Encoder: TypeAlias = "ImageEncoder | KeypointEncoder | KeypointMlpEncoder"
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -28,6 +30,8 @@ _FIRST_FREQUENCY = math.pi / 2  # a period of 4: truncated people have points fa
 class ImageEncoder(nn.Module):
     """A torchvision ResNet whose pooled feature is z; normalises the image itself.
 
+    With ``pooling`` "joints" z also knows where the joints seem to be, see :mod:`diffhmr.models.joint_pooling`.
+
     Works with either memory format: after ``model.to(memory_format=torch.channels_last)`` the convolutions keep it.
 
     Args:
@@ -35,6 +39,7 @@ class ImageEncoder(nn.Module):
         pretrained: start from torchvision's ImageNet weights (``IMAGENET1K_V1``, the ones SPIN starts from).
         norm: ``frozen`` makes BatchNorm a fixed affine map by the statistics that were loaded. Without pretrained
             weights it starts as the identity and only makes sense for a model that continues from a checkpoint.
+        pooling: what z is made of.
 
     Raises:
         UserError: the weights are neither in torchvision's cache nor can be fetched.
@@ -43,7 +48,9 @@ class ImageEncoder(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, backbone: Backbone, pretrained: bool = False, norm: Norm = "batch") -> None:
+    def __init__(
+        self, backbone: Backbone, pretrained: bool = False, norm: Norm = "batch", pooling: Pooling = "average"
+    ) -> None:
         super().__init__()
         norm_layer = torchvision.ops.FrozenBatchNorm2d if norm == "frozen" else nn.BatchNorm2d
         self.resnet = getattr(torchvision.models, backbone)(norm_layer=norm_layer)
@@ -51,18 +58,33 @@ class ImageEncoder(nn.Module):
             self.resnet.load_state_dict(_imagenet_weights(backbone))
         self.dim = int(self.resnet.fc.in_features)
         self.resnet.fc = nn.Identity()
+        self.joint_pooling: JointPooling | None = None
+        if pooling == "joints":
+            self.joint_pooling = JointPooling((self.dim // 4, self.dim // 2, self.dim), self.dim)
+            self.dim = self.joint_pooling.dim
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).reshape(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD).reshape(3, 1, 1), persistent=False)
 
     def forward(self, batch: ImageBatch) -> Tensor:
-        """z ``[B, D]`` of ``batch.image``: 512 numbers for ResNet-18 and -34, 2048 for ResNet-50.
+        """z ``[B, D]`` of ``batch.image``: average-pooled, 512 numbers for ResNet-18 and -34, 2048 for ResNet-50.
 
         Raises:
             UserError: the batch has no images.
         """
         if batch.image is None:
             raise UserError("this model looks at images, but the input holds keypoints only: use a keypoint model")
-        z: Tensor = self.resnet((batch.image - self.mean) / self.std)
+        image = (batch.image - self.mean) / self.std
+        z: Tensor
+        if self.joint_pooling is None:
+            z = self.resnet(image)
+            return z
+        net = self.resnet
+        features = net.layer1(net.maxpool(net.relu(net.bn1(net.conv1(image)))))
+        maps = []
+        for layer in (net.layer2, net.layer3, net.layer4):
+            features = layer(features)
+            maps.append(features)
+        z = self.joint_pooling(maps, net.avgpool(features).flatten(1))
         return z
 
 

@@ -10,8 +10,8 @@ from diffhmr.body.codec import StateCodec
 from diffhmr.body.model import BodyModel
 from diffhmr.body.params import SmplParams
 from diffhmr.geometry.rotation import mean_rotation
-from diffhmr.losses import regressor_terms
-from diffhmr.models.encoders import Encoder
+from diffhmr.losses import joints2d_error, regressor_terms, seen_joints2d
+from diffhmr.models.encoders import Encoder, ImageEncoder
 from diffhmr.models.item_random import draw_seed, step_keys
 from diffhmr.models.regressor import Regressor
 
@@ -89,7 +89,11 @@ class PointEstimator(nn.Module):
 
     def _point_terms(self, z: Tensor, keys: Tensor, targets: Targets) -> dict[str, Tensor]:
         estimate = self.regressor(z, keys)
-        return regressor_terms(estimate.params, estimate.camera, targets, self.body, self.active_terms)
+        terms = regressor_terms(estimate.params, estimate.camera, targets, self.body, self.active_terms)
+        pooling = self.encoder.joint_pooling if isinstance(self.encoder, ImageEncoder) else None
+        if pooling is not None and "encoder_joints2d" in self.active_terms:
+            terms["encoder_joints2d"] = joints2d_error(pooling.positions(z), seen_joints2d(targets))
+        return terms
 
 
 def require_targets(batch: ImageBatch) -> Targets:

@@ -1,0 +1,72 @@
+"""Pooling that keeps places: positions are those of the maps, and z ends with them."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from diffhmr.batch import ImageBatch
+from diffhmr.models.encoders import ImageEncoder
+from diffhmr.models.joint_pooling import NUM_JOINTS, JointPooling, expected_positions
+
+
+def test_a_single_hot_cell_is_the_position() -> None:
+    scores = torch.zeros(1, 2, 4, 8)
+    scores[0, 0, 1, 6] = 100.0
+    scores[0, 1, 3, 0] = 100.0
+    positions, peaks = expected_positions(scores)
+    # Column 6 of 8 and row 1 of 4: cell centres at (6.5 / 8, 1.5 / 4) of the picture.
+    assert torch.allclose(positions[0, 0], torch.tensor([2 * 6.5 / 8 - 1, 2 * 1.5 / 4 - 1]), atol=1e-5)
+    assert torch.allclose(positions[0, 1], torch.tensor([2 * 0.5 / 8 - 1, 2 * 3.5 / 4 - 1]), atol=1e-5)
+    assert torch.allclose(peaks, torch.ones(1, 2), atol=1e-5)
+
+
+def test_equal_scores_mean_the_centre_and_two_cells_their_middle() -> None:
+    scores = torch.full((1, 2, 4, 4), -100.0)
+    scores[0, 0] = 0.0
+    scores[0, 1, 0, 0] = scores[0, 1, 0, 2] = 0.0
+    positions, peaks = expected_positions(scores)
+    assert torch.allclose(positions[0, 0], torch.zeros(2), atol=1e-6)
+    assert torch.allclose(positions[0, 1], torch.tensor([-0.25, -0.75]), atol=1e-6)
+    assert torch.allclose(peaks[0], torch.tensor([1 / 16, 1 / 2]), atol=1e-6)
+
+
+def test_half_precision_scores_give_float32_positions() -> None:
+    positions, peaks = expected_positions(torch.randn(2, 3, 4, 4).bfloat16())
+    assert positions.dtype == peaks.dtype == torch.float32
+
+
+def test_z_ends_with_the_positions() -> None:
+    torch.manual_seed(0)
+    pooling = JointPooling((4, 8, 16), 16, width=32)
+    maps = [torch.randn(3, 4, 8, 8), torch.randn(3, 8, 4, 4), torch.randn(3, 16, 2, 2)]
+    z = pooling(maps, torch.randn(3, 16))
+    assert z.shape == (3, pooling.dim) == (3, 32 + 2 * NUM_JOINTS)
+    positions = pooling.positions(z)
+    assert positions.shape == (3, NUM_JOINTS, 2)
+    assert torch.equal(positions.flatten(1), z[:, 32:])
+    assert bool((positions.abs() < 1).all())
+
+
+@pytest.mark.parametrize("size", [64, 96, 128])
+def test_a_mirrored_map_mirrors_the_positions(size: int) -> None:
+    scores = torch.randn(2, NUM_JOINTS, size // 8, size // 8, generator=torch.Generator().manual_seed(size))
+    positions, _ = expected_positions(scores)
+    mirrored, _ = expected_positions(scores.flip(-1))
+    assert torch.allclose(mirrored[..., 0], -positions[..., 0], atol=1e-6)
+    assert torch.allclose(mirrored[..., 1], positions[..., 1], atol=1e-6)
+
+
+def test_encoder_sees_where_a_bright_spot_is() -> None:
+    torch.manual_seed(0)
+    encoder = ImageEncoder("resnet18", pooling="joints").eval()
+    assert encoder.joint_pooling is not None
+    image = torch.zeros(2, 3, 64, 64)
+    image[0, :, 8:16, 8:16] = 1
+    image[1, :, 48:56, 48:56] = 1
+    with torch.no_grad():
+        z = encoder(ImageBatch(torch.arange(2), image=image))
+    assert z.shape == (2, encoder.dim)
+    left, right = encoder.joint_pooling.positions(z)
+    # Random maps react to the spot one way or the other; all that is asked is that the place matters.
+    assert (left - right).abs().amax() > 1e-4

@@ -100,8 +100,8 @@ class LossConfig(Section):
     regressor_joints3d: float = Field(default=5.0, ge=0)
     regressor_joints2d: float = Field(default=5.0, ge=0)
     regressor_scale: float = Field(default=1.0, ge=0)
-    # On the joint positions of an image encoder with pooling "joints"; without such an encoder there is no such term.
-    encoder_joints2d: float = Field(default=5.0, ge=0)
+    # On the joint maps of an image encoder with pooling "joints"; without such an encoder there is no such term.
+    encoder_joints2d: float = Field(default=0.2, ge=0)
     # On the denoiser's estimate of the clean state, weighted by alpha_bar(t); not stated in the paper.
     x0_joints3d: float = Field(default=0.0, ge=0)
     x0_joints2d: float = Field(default=0.0, ge=0)

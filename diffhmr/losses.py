@@ -74,6 +74,27 @@ def joints2d_error(pred: Tensor, target: Tensor) -> Tensor:
     return (torch.where(confidence > 0, confidence, 0) * difference.square()).mean((-2, -1))
 
 
+def heatmap_error(scores: Tensor, target: Tensor) -> Tensor:
+    """Cross-entropy ``[...]`` of score maps against blurred positions, in nats, mean over joints; confidence-weighted.
+
+    The wanted distribution over the cells is a Gaussian about the position with a deviation of one cell.
+
+    Args:
+        scores: ``[..., K, H, W]`` logits of the cells.
+        target: ``[..., K, 3]`` x, y in [-1, 1] from edge to edge of the map, and confidence.
+    """
+    height, width = scores.shape[-2:]
+    confidence = target[..., 2].clamp_min(0)
+    place = torch.where(confidence.unsqueeze(-1) > 0, target[..., :2], 0)
+    x, y = (
+        torch.arange(count, device=scores.device) + 0.5 - (place[..., axis, None] + 1) * (count / 2)
+        for axis, count in ((0, width), (1, height))
+    )
+    wanted = (y.square().unsqueeze(-1) + x.square().unsqueeze(-2)).mul(-0.5).flatten(-2).softmax(-1)
+    entropy = -(wanted * scores.flatten(-2).log_softmax(-1)).sum(-1)
+    return (confidence * entropy).mean(-1)
+
+
 def scale_penalty(camera: Tensor) -> Tensor:
     """``exp(-10 s)^2``, ``[...]``, of cameras ``[..., 3]``: keeps the scale s positive (SPIN, ``train/trainer.py``).
 

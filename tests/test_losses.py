@@ -10,6 +10,7 @@ import torch
 from diffhmr.body.model import BodyModel
 from diffhmr.body.params import SmplParams
 from diffhmr.losses import (
+    heatmap_error,
     joints2d_error,
     joints3d_error,
     regressor_terms,
@@ -153,3 +154,31 @@ def test_hidden_joints_do_not_count_in_the_2d_term_of_samples(body: BodyModel) -
     hidden = x0_terms(params, estimate.camera.unsqueeze(1), targets, body, X0)["x0_joints2d"]
     assert bool((partly < seen).all()) and bool((partly > 0).all())
     assert hidden.abs().max().item() == 0
+
+
+def test_heatmap_error_is_least_for_the_wanted_distribution() -> None:
+    target = torch.tensor([[[0.25, -0.5, 1.0], [0.9, 0.9, 0.0]]])
+    cells = (torch.arange(8) + 0.5) / 4 - 1
+    distance = (cells.unsqueeze(1) + 0.5).square() + (cells - 0.25).square()
+    # One cell is 2 / 8 wide; the second joint has no label.
+    best = torch.stack([-distance / (2 * 0.25**2), torch.zeros(8, 8)]).unsqueeze(0)
+    share = best[0, 0].flatten().softmax(0)
+    entropy = float(-(share * share.log()).sum())
+    assert float(heatmap_error(best, target)) == pytest.approx(entropy / 2, abs=1e-5)
+    assert float(heatmap_error(torch.zeros(1, 2, 8, 8), target)) == pytest.approx(math.log(64) / 2, abs=1e-5)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(5):
+        other = best + 0.1 * torch.randn(best.shape, generator=generator)
+        assert float(heatmap_error(other, target)) > entropy / 2
+
+
+def test_heatmap_error_of_an_unseen_joint_has_no_gradient() -> None:
+    scores = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(1)).requires_grad_()
+    target = torch.zeros(2, 3, 3)
+    target[0, 1] = torch.tensor([math.nan, math.nan, 0.0])
+    target[1, 2, 2] = 1.0
+    error = heatmap_error(scores, target)
+    error.sum().backward()
+    assert error[0] == 0 and error[1] > 0
+    assert scores.grad is not None and bool(scores.grad.isfinite().all())
+    assert bool((scores.grad[0] == 0).all()) and bool(scores.grad[1, 2].abs().sum() > 0)

@@ -71,21 +71,27 @@ class ImageEncoder(nn.Module):
         Raises:
             UserError: the batch has no images.
         """
+        return self.with_scores(batch)[0]
+
+    def with_scores(self, batch: ImageBatch) -> tuple[Tensor, Tensor | None]:
+        """z, and with ``pooling`` "joints" the score maps ``[B, 49, H, W]`` behind it.
+
+        Raises:
+            UserError: the batch has no images.
+        """
         if batch.image is None:
             raise UserError("this model looks at images, but the input holds keypoints only: use a keypoint model")
         image = (batch.image - self.mean) / self.std
-        z: Tensor
         if self.joint_pooling is None:
-            z = self.resnet(image)
-            return z
+            return self.resnet(image), None
         net = self.resnet
         features = net.layer1(net.maxpool(net.relu(net.bn1(net.conv1(image)))))
         maps = []
         for layer in (net.layer2, net.layer3, net.layer4):
             features = layer(features)
             maps.append(features)
-        z = self.joint_pooling(maps, net.avgpool(features).flatten(1))
-        return z
+        z, scores = self.joint_pooling(maps, net.avgpool(features).flatten(1))
+        return z, scores
 
 
 class KeypointEncoder(nn.Module):

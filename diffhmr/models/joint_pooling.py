@@ -43,8 +43,8 @@ class JointPooling(nn.Module):
         )
         self.norm = nn.LayerNorm(width)
 
-    def forward(self, maps: Sequence[Tensor], pooled: Tensor) -> Tensor:
-        """z ``[B, dim]``.
+    def forward(self, maps: Sequence[Tensor], pooled: Tensor) -> tuple[Tensor, Tensor]:
+        """z ``[B, dim]`` and the scores ``[B, 49, H, W]`` of the joints, whose softmax says where they are.
 
         Args:
             maps: ``[B, C, H, W]``, finest first.
@@ -61,11 +61,7 @@ class JointPooling(nn.Module):
         hidden: Tensor = self.input(torch.cat([pooled.float(), positions.flatten(1), peaks], dim=-1))
         for block in self.blocks:
             hidden = hidden + block(hidden)
-        return torch.cat([self.norm(hidden).float(), positions.flatten(1)], dim=-1)
-
-    def positions(self, z: Tensor) -> Tensor:
-        """The expected positions ``[B, 49, 2]`` in [-1, 1] over the crop, which are a part of ``z [B, dim]``."""
-        return z[:, -2 * NUM_JOINTS :].unflatten(-1, (NUM_JOINTS, 2))
+        return torch.cat([self.norm(hidden).float(), positions.flatten(1)], dim=-1), scores
 
 
 def expected_positions(scores: Tensor) -> tuple[Tensor, Tensor]:

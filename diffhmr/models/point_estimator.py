@@ -10,7 +10,7 @@ from diffhmr.body.codec import StateCodec
 from diffhmr.body.model import BodyModel
 from diffhmr.body.params import SmplParams
 from diffhmr.geometry.rotation import mean_rotation
-from diffhmr.losses import joints2d_error, regressor_terms, seen_joints2d
+from diffhmr.losses import heatmap_error, regressor_terms, seen_joints2d
 from diffhmr.models.encoders import Encoder, ImageEncoder
 from diffhmr.models.item_random import draw_seed, step_keys
 from diffhmr.models.regressor import Regressor
@@ -61,10 +61,17 @@ class PointEstimator(nn.Module):
 
     def encode(self, batch: ImageBatch) -> Tensor:
         """z ``[B, C]`` float32. The only part that runs in ``encoder_autocast``, if that is set."""
+        return self._encode(batch)[0]
+
+    def _encode(self, batch: ImageBatch) -> tuple[Tensor, Tensor | None]:
+        """z, and the score maps ``[B, 49, H, W]`` of an encoder that has them; both float32."""
         dtype = self.encoder_autocast
         with torch.autocast(batch.device.type, dtype=dtype, enabled=dtype is not None):
-            z: Tensor = self.encoder(batch)
-        return z.float()
+            if isinstance(self.encoder, ImageEncoder):
+                z, scores = self.encoder.with_scores(batch)
+            else:
+                z, scores = self.encoder(batch), None
+        return z.float(), None if scores is None else scores.float()
 
     def loss(self, batch: ImageBatch, generator: torch.Generator) -> dict[str, Tensor]:
         """Unweighted terms, named as the fields of ``LossConfig``: each the mean over all items of the batch.
@@ -82,17 +89,16 @@ class PointEstimator(nn.Module):
     def item_losses(self, batch: ImageBatch, generator: torch.Generator) -> dict[str, Tensor]:
         """The terms of :meth:`loss` per item, ``[B]`` each."""
         targets = require_targets(batch)
-        z = self.encode(batch)
+        z, scores = self._encode(batch)
         with without_autocast(z):
             keys = step_keys(batch.item_seed.to(z.device), draw_seed(generator))
-            return self._point_terms(z, keys, targets)
+            return self._point_terms(z, scores, keys, targets)
 
-    def _point_terms(self, z: Tensor, keys: Tensor, targets: Targets) -> dict[str, Tensor]:
+    def _point_terms(self, z: Tensor, scores: Tensor | None, keys: Tensor, targets: Targets) -> dict[str, Tensor]:
         estimate = self.regressor(z, keys)
         terms = regressor_terms(estimate.params, estimate.camera, targets, self.body, self.active_terms)
-        pooling = self.encoder.joint_pooling if isinstance(self.encoder, ImageEncoder) else None
-        if pooling is not None and "encoder_joints2d" in self.active_terms:
-            terms["encoder_joints2d"] = joints2d_error(pooling.positions(z), seen_joints2d(targets))
+        if scores is not None and "encoder_joints2d" in self.active_terms:
+            terms["encoder_joints2d"] = heatmap_error(scores, seen_joints2d(targets))
         return terms
 
 

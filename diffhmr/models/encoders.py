@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 import torch
 import torch.nn.functional as functional
@@ -25,6 +25,18 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 _NUM_KEYPOINTS = 17
 _FREQUENCIES = 5
 _FIRST_FREQUENCY = math.pi / 2  # a period of 4: truncated people have points far outside [-1, 1]
+
+
+class Encoding(NamedTuple):
+    """What an encoder says of B items.
+
+    Attributes:
+        z: ``[B, D]``.
+        scores: ``[B, 49, H, W]`` maps whose softmax says where the joints are; None without pooling "joints".
+    """
+
+    z: Tensor
+    scores: Tensor | None = None
 
 
 class ImageEncoder(nn.Module):
@@ -65,16 +77,8 @@ class ImageEncoder(nn.Module):
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).reshape(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD).reshape(3, 1, 1), persistent=False)
 
-    def forward(self, batch: ImageBatch) -> Tensor:
-        """z ``[B, D]`` of ``batch.image``: average-pooled, 512 numbers for ResNet-18 and -34, 2048 for ResNet-50.
-
-        Raises:
-            UserError: the batch has no images.
-        """
-        return self.with_scores(batch)[0]
-
-    def with_scores(self, batch: ImageBatch) -> tuple[Tensor, Tensor | None]:
-        """z, and with ``pooling`` "joints" the score maps ``[B, 49, H, W]`` behind it.
+    def forward(self, batch: ImageBatch) -> Encoding:
+        """z of ``batch.image``: average-pooled, 512 numbers for ResNet-18 and -34, 2048 for ResNet-50.
 
         Raises:
             UserError: the batch has no images.
@@ -83,15 +87,14 @@ class ImageEncoder(nn.Module):
             raise UserError("this model looks at images, but the input holds keypoints only: use a keypoint model")
         image = (batch.image - self.mean) / self.std
         if self.joint_pooling is None:
-            return self.resnet(image), None
+            return Encoding(self.resnet(image))
         net = self.resnet
         features = net.layer1(net.maxpool(net.relu(net.bn1(net.conv1(image)))))
         maps = []
         for layer in (net.layer2, net.layer3, net.layer4):
             features = layer(features)
             maps.append(features)
-        z, scores = self.joint_pooling(maps, net.avgpool(features).flatten(1))
-        return z, scores
+        return Encoding(*self.joint_pooling(maps, net.avgpool(features).flatten(1)))
 
 
 class KeypointEncoder(nn.Module):
@@ -122,7 +125,7 @@ class KeypointEncoder(nn.Module):
         self.blocks = nn.ModuleList(TransformerBlock(width, heads) for _ in range(layers))
         self.head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, self.dim), nn.GELU())
 
-    def forward(self, batch: ImageBatch) -> Tensor:
+    def forward(self, batch: ImageBatch) -> Encoding:
         """z ``[B, 2 width]`` of ``batch.keypoints``.
 
         Raises:
@@ -137,8 +140,7 @@ class KeypointEncoder(nn.Module):
         tokens = torch.cat([summary, tokens], dim=1)
         for block in self.blocks:
             tokens = block(tokens)
-        z: Tensor = self.head(tokens[:, 0])
-        return z
+        return Encoding(self.head(tokens[:, 0]))
 
 
 class KeypointMlpEncoder(nn.Module):
@@ -162,7 +164,7 @@ class KeypointMlpEncoder(nn.Module):
         )
         self.norm = nn.LayerNorm(width)
 
-    def forward(self, batch: ImageBatch) -> Tensor:
+    def forward(self, batch: ImageBatch) -> Encoding:
         """z ``[B, width]`` of ``batch.keypoints``.
 
         Raises:
@@ -174,8 +176,7 @@ class KeypointMlpEncoder(nn.Module):
         hidden: Tensor = self.input(features.flatten(1))
         for block in self.blocks:
             hidden = hidden + block(hidden)
-        z: Tensor = self.norm(hidden)
-        return z
+        return Encoding(self.norm(hidden))
 
 
 def require_keypoints(batch: ImageBatch) -> Tensor:

@@ -11,7 +11,7 @@ from diffhmr.body.model import BodyModel
 from diffhmr.body.params import SmplParams
 from diffhmr.geometry.rotation import mean_rotation
 from diffhmr.losses import heatmap_error, regressor_terms, seen_joints2d
-from diffhmr.models.encoders import Encoder, ImageEncoder
+from diffhmr.models.encoders import Encoder
 from diffhmr.models.item_random import draw_seed, step_keys
 from diffhmr.models.regressor import Regressor
 
@@ -67,10 +67,7 @@ class PointEstimator(nn.Module):
         """z, and the score maps ``[B, 49, H, W]`` of an encoder that has them; both float32."""
         dtype = self.encoder_autocast
         with torch.autocast(batch.device.type, dtype=dtype, enabled=dtype is not None):
-            if isinstance(self.encoder, ImageEncoder):
-                z, scores = self.encoder.with_scores(batch)
-            else:
-                z, scores = self.encoder(batch), None
+            z, scores = self.encoder(batch)
         return z.float(), None if scores is None else scores.float()
 
     def loss(self, batch: ImageBatch, generator: torch.Generator) -> dict[str, Tensor]:

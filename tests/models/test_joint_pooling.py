@@ -62,8 +62,8 @@ def test_encoder_sees_where_a_bright_spot_is() -> None:
     image[0, :, 8:16, 8:16] = 1
     image[1, :, 48:56, 48:56] = 1
     with torch.no_grad():
-        z = encoder(ImageBatch(torch.arange(2), image=image))
-    assert z.shape == (2, encoder.dim)
+        z, scores = encoder(ImageBatch(torch.arange(2), image=image))
+    assert z.shape == (2, encoder.dim) and scores.shape == (2, NUM_JOINTS, 8, 8)
     left, right = z[:, -2 * NUM_JOINTS :]
     # Random maps react to the spot one way or the other; all that is asked is that the place matters.
     assert (left - right).abs().amax() > 1e-4

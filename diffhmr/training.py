@@ -122,6 +122,13 @@ def _require_same(old: ExperimentConfig, new: ExperimentConfig, folder: Path) ->
             f"the run in {folder} has other settings: {', '.join(changed)}; resume it with {folder / CONFIG_FILE}, or "
             "choose another name"
         )
+    if new.train.decay == "cosine" and new.train.steps != old.train.steps:
+        _log.warning(
+            "train.steps was %d and is %d: the learning rate follows the new number from here on, so that the weights "
+            "will not be those of a run that had it from the start",
+            old.train.steps,
+            new.train.steps,
+        )
 
 
 class Trainer:

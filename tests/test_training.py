@@ -337,15 +337,17 @@ def test_resumed_image_run_equals_uninterrupted(tmp_path: Path, monkeypatch: pyt
     assert_same_weights(straight, run(config, resume=True))
 
 
-def test_more_steps_go_on_from_a_finished_run(tmp_path: Path) -> None:
+def test_more_steps_go_on_from_a_finished_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     config = make_config(tmp_path)
     path = run(config)
     before = path.read_bytes()
     assert run(config, resume=True) == path
     assert path.read_bytes() == before
     longer = config.model_copy(update={"train": config.train.model_copy(update={"steps": 8})})
+    assert "the learning rate follows the new number" not in caplog.text
     run(longer, resume=True)
     assert load_checkpoint(path).step == 8
+    assert config.train.decay == "cosine" and "the learning rate follows the new number" in caplog.text
 
 
 def test_training_lowers_the_loss(tmp_path: Path) -> None:

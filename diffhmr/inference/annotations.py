@@ -23,6 +23,9 @@ NUM_KEYPOINTS = 17
 HIDDEN_CONFIDENCE = 1.0
 """Confidence given to a point that COCO labels as hidden (v = 1). Annotators place such points well."""
 
+_PERSON = 1
+"""COCO's category of people; detectors list cars and dogs in the same file."""
+
 _FORMATS = (
     "use COCO annotations, a COCO results list, [[x0,y0,x1,y1], ...], [[[x,y,confidence] x 17], ...] or "
     '{"file name": [...]} of these'
@@ -122,10 +125,10 @@ class _Parser:
     def coco(self, content: dict[str, Any]) -> list[tuple[str | int | None, Annotation]]:
         try:
             names = {image["id"]: str(image["file_name"]) for image in content["images"]}
-            people = {item["id"] for item in content.get("categories", []) if item["name"] == "person"} or {1}
+            people = {item["id"] for item in content.get("categories", []) if item["name"] == "person"} or {_PERSON}
             entries: list[tuple[str | int | None, Annotation]] = []
             for item in content["annotations"]:
-                if item.get("category_id", 1) not in people and content.get("categories"):
+                if item.get("category_id", _PERSON) not in people and content.get("categories"):
                     continue
                 if item.get("iscrowd"):
                     continue
@@ -143,6 +146,8 @@ class _Parser:
         entries: list[tuple[str | int | None, Annotation]] = []
         for item in items:
             if isinstance(item, dict):
+                if item.get("category_id", _PERSON) != _PERSON:
+                    continue
                 key = item.get("image_id") if image is None else image
                 if not isinstance(key, str | int | None):
                     raise UserError(f"{self.path}: the image_id {str(key)[:60]} is neither a number nor a file name")

@@ -50,6 +50,13 @@ def test_a_hidden_point_without_confidence_is_still_labelled(tmp_path: Path) -> 
     assert keypoints.points[0].tolist() == [10, 20, 0] and keypoints.labelled[0]
 
 
+def test_coco_results_of_other_things_than_people_are_left_out(tmp_path: Path) -> None:
+    car = {"image_id": "a.jpg", "category_id": 3, "bbox": [0, 0, 50, 50], "score": 0.9}
+    person = {"image_id": "a.jpg", "category_id": 1, "bbox": [1, 2, 30, 40], "score": 0.8}
+    (found,) = read_annotations(write(tmp_path / "r.json", [car, person])).people(Path("a.jpg"), False)
+    assert found.box == (1, 2, 31, 42)
+
+
 @pytest.mark.parametrize("image_id", [785, "000000000785.jpg", "000000000785"])
 def test_coco_results_keep_their_scores(tmp_path: Path, image_id: int | str) -> None:
     scored: list[float] = list(POINTS)

@@ -84,8 +84,20 @@ class PredictOptions:
 
 
 def choose_checkpoint(people: Sequence[PersonInput]) -> Path:
-    """The shipped keypoint model if everybody has keypoints, else the shipped image model."""
-    return KEYPOINT_CHECKPOINT if all(person.keypoints is not None for person in people) else IMAGE_CHECKPOINT
+    """The shipped keypoint model if everybody has keypoints, else the image model.
+
+    Raises:
+        UserError: the image model is needed and not there.
+    """
+    if all(person.keypoints is not None for person in people):
+        return KEYPOINT_CHECKPOINT
+    if not IMAGE_CHECKPOINT.exists():
+        name = next(f"{person.photo.path.name}, person {person.index}" for person in people if person.keypoints is None)
+        raise UserError(
+            f"{name} has no keypoints, and there is no image model at {IMAGE_CHECKPOINT}: give --keypoints (or --boxes "
+            "with keypoints), or --checkpoint with an image model of your own"
+        )
+    return IMAGE_CHECKPOINT
 
 
 def default_focal(width: int, height: int) -> float:

@@ -12,11 +12,11 @@ from diffhmr.body.model import BodyModel
 from diffhmr.checkpoint import LoadedModel, load_checkpoint
 from diffhmr.errors import UserError
 from diffhmr.geometry.camera import FOCAL_HALF_CROP, crop_translation, intrinsics, project
+from diffhmr.inference import predict as predict_module
 from diffhmr.inference.annotations import keypoints_from_rows
 from diffhmr.inference.people import PersonInput
 from diffhmr.inference.photo import Photo
 from diffhmr.inference.predict import (
-    IMAGE_CHECKPOINT,
     KEYPOINT_CHECKPOINT,
     PredictOptions,
     choose_checkpoint,
@@ -157,16 +157,46 @@ def test_options_out_of_range() -> None:
         ({"seed": -1}, "--seed"),
         ({"focal_px": 0.0}, "--focal-px"),
         ({"focal_px": float("nan")}, "--focal-px"),
+        ({"guidance": -1.0}, "--guidance"),
+        ({"guidance": float("inf")}, "--guidance"),
         ({"max_batch": 0}, "max_batch"),
     ):
         with pytest.raises(UserError, match=name):
             PredictOptions(**changes)
 
 
-def test_the_default_checkpoint_follows_the_input() -> None:
+def test_the_default_checkpoint_follows_the_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     people = some_people(2)
     assert choose_checkpoint(people) == KEYPOINT_CHECKPOINT
-    assert choose_checkpoint([people[0], dataclasses.replace(people[1], keypoints=None)]) == IMAGE_CHECKPOINT
+    mixed = [people[0], dataclasses.replace(people[1], keypoints=None)]
+    image_model = tmp_path / "image.safetensors"
+    monkeypatch.setattr(predict_module, "IMAGE_CHECKPOINT", image_model)
+    with pytest.raises(UserError, match="person 1 has no keypoints, and there is no image model"):
+        choose_checkpoint(mixed)
+    image_model.touch()
+    assert choose_checkpoint(mixed) == image_model
+
+
+def test_guidance_pulls_the_hypotheses_to_the_keypoints(keypoint_model: LoadedModel) -> None:
+    people = some_people(2)
+    errors = []
+    for guidance in (0.0, 1.0):
+        options = PredictOptions(num_samples=5, guidance=guidance)
+        results = predict(keypoint_model, people, options, "x")
+        assert all(result.metadata["sampling"]["guidance"] == guidance for result in results)
+        errors.append([result.metadata["reprojection"]["samples"]["mean"]["share_of_box"] for result in results])
+    assert all(guided < 0.9 * free for free, guided in zip(*errors, strict=True))
+
+
+def test_guidance_needs_no_keypoints(tmp_path: Path) -> None:
+    path = save_small_checkpoint(tmp_path / "image.safetensors", small_config("image"))
+    loaded = load_checkpoint(path)
+    with_points, without = some_people(1)[0], dataclasses.replace(some_people(1)[0], keypoints=None)
+    (plain,) = predict(loaded, [without], PredictOptions(num_samples=2, guidance=1.0), "x")
+    (free,) = predict(loaded, [with_points], PredictOptions(num_samples=2, guidance=0.0), "x")
+    (guided,) = predict(loaded, [with_points], PredictOptions(num_samples=2, guidance=1.0), "x")
+    assert torch.equal(plain.params.body_pose, free.params.body_pose)
+    assert not torch.allclose(guided.params.body_pose, free.params.body_pose, atol=1e-4)
 
 
 def test_spread_is_the_mean_distance_from_the_mean_of_the_samples() -> None:

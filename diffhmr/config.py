@@ -36,7 +36,7 @@ class EncoderConfig(Section):
     norm: Literal["batch", "frozen"] = "batch"  # frozen: BatchNorm uses its running statistics and does not learn
     pooling: Literal["average", "joints"] = "average"  # joints: z keeps where the joints seem to be; not in the paper
     # keypoints: a network over 17 COCO points
-    network: Literal["transformer", "mlp"] = "transformer"  # mlp: a tenth of the cost, for training on a CPU
+    network: Literal["transformer", "mlp"] = "transformer"  # mlp: much cheaper, for training on a CPU
     width: int = Field(default=256, gt=0)
     layers: int = Field(default=4, gt=0)
     heads: int = Field(default=4, gt=0)  # transformer

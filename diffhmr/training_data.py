@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -17,6 +16,7 @@ from diffhmr.body.model import BodyModel
 from diffhmr.body.params import SmplParams
 from diffhmr.config import DataConfig
 from diffhmr.datasets import build_dataset
+from diffhmr.datasets.scene import one_thread
 from diffhmr.errors import UserError
 
 _STATISTICS_CHUNK = 1024
@@ -81,7 +81,7 @@ def step_batches(dataset: BatchDataset, steps: StepSlice, workers: int) -> Itera
     sampler = StepSampler(steps, len(dataset))
     if workers == 0:
         for indices in sampler:
-            with _one_thread():
+            with one_thread():
                 batch = dataset.__getitems__(indices)
             yield batch
         return
@@ -144,13 +144,3 @@ class _AsDataset(Dataset[ImageBatch]):
 def _whole_batch(batch: Any) -> Any:
     # The data set has made a batch already where torch's loader expects a list of items.
     return batch
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

@@ -96,7 +96,7 @@ class SceneRenderer:
         if count == 0:
             raise ValueError("there are no people to draw")
         step = _CPU_ITEMS if self._grid.x.device.type == "cpu" else count
-        with _one_thread():
+        with one_thread():
             pieces = [self._render(_take(people, slice(start, start + step))) for start in range(0, count, step)]
         return RenderedPeople(*(torch.cat([getattr(p, f.name) for p in pieces]) for f in fields(RenderedPeople)))
 
@@ -172,7 +172,7 @@ class SceneRenderer:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """Keep a CPU's other cores out: for thousands of small steps, calling them in costs more than they do."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

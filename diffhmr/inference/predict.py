@@ -148,6 +148,12 @@ def _sample(
     return model.sample(batch, options.num_samples, sampler, options.seed, guidance)
 
 
+def _guidance(model: HmrModel, person: PersonInput, options: PredictOptions) -> float:
+    """The guidance that a person really gets: none with a deterministic model or without keypoints."""
+    seen = bool((given_keypoints(person)[:, 2] > 0).any())
+    return options.guidance if isinstance(model, DiffHMR) and seen else 0.0
+
+
 def to_full_camera(
     params: SmplParams, camera: Tensor, person: PersonInput, intrinsic: Tensor, body: BodyModel
 ) -> SmplParams:
@@ -244,7 +250,6 @@ class _Source:
                 "single_answer": 0,
                 "deterministic": deterministic,
                 "seed": self.options.seed,
-                "guidance": self.options.guidance,
                 "sampler": self.sampler.name,
                 "steps": self.sampler.steps,
                 "eta": self.sampler.eta,
@@ -271,6 +276,8 @@ def _place(person: PersonInput, prediction: Prediction, row: int, source: _Sourc
         keypoints = torch.cat([torch.from_numpy(person.keypoints.points).float(), labelled], dim=-1)
     pixels = project(coco, intrinsic).cpu()
     metadata = source.metadata(prediction.deterministic) | {
+        # 0 when nothing was pulled; otherwise the reprojection error below is to the points that pulled.
+        "guidance": _guidance(source.loaded.model, person, options),
         "image": {"path": str(photo.path), "width": photo.width, "height": photo.height},
         "person": {"index": person.index, "item_seed": person.item_seed},
         "camera": {

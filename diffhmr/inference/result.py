@@ -22,7 +22,8 @@
 =====================  ============  ==================================================================================
 
 ``NAME.json`` is for people and other programs: image, camera, box, body (file, name, SHA-256), checkpoint (path,
-SHA-256, step), sampling (seed, sampler, steps), the joints of the single answer with their names, spread, reprojection.
+SHA-256, step), sampling (seed, sampler, steps), guidance (0: not pulled to the keypoints), the joints of
+the single answer with their names, spread, reprojection.
 
 Hypothesis 0 is the single answer; the others are random samples. The camera frame is OpenCV's: x right, y down, z
 forward, metres; pixel (0, 0) is the CENTRE of the top-left pixel. The distance to the camera is as good as ``K``.

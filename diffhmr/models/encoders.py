@@ -144,7 +144,7 @@ class KeypointEncoder(nn.Module):
 
 
 class KeypointMlpEncoder(nn.Module):
-    """A residual MLP over the 17 COCO points together: a tenth of the transformer's cost, the choice for a CPU.
+    """A residual MLP over the 17 COCO points together: much cheaper than the transformer, the choice for a CPU.
 
     The input holds, for every point, the features of :class:`KeypointEncoder` and whether it is seen; the features of
     an unseen point are 0.

@@ -1,8 +1,8 @@
 """Pooling that keeps where things are: expected joint positions from the feature maps. Not in the paper.
 
-Average pooling forgets places; a network from scratch then needs millions of images to learn where limbs are. Here
-every joint has a map of scores over the picture, whose softmax gives an expected position (integral regression, Sun et
-al., ECCV 2018; spatial softmax, Finn et al., ICRA 2016) that can be supervised directly. z is still one vector.
+Average pooling forgets places, which makes it slow to learn from scratch where limbs are. Here every joint has a map of
+scores over the picture, whose softmax gives an expected position (integral regression, Sun et al., ECCV 2018; spatial
+softmax, Finn et al., ICRA 2016) that can be supervised directly. z is still one vector.
 """
 
 from __future__ import annotations

@@ -183,7 +183,7 @@ def test_guidance_pulls_the_hypotheses_to_the_keypoints(keypoint_model: LoadedMo
     for guidance in (0.0, 1.0):
         options = PredictOptions(num_samples=5, guidance=guidance)
         results = predict(keypoint_model, people, options, "x")
-        assert all(result.metadata["sampling"]["guidance"] == guidance for result in results)
+        assert all(result.metadata["guidance"] == guidance for result in results)
         errors.append([result.metadata["reprojection"]["samples"]["mean"]["share_of_box"] for result in results])
     assert all(guided < 0.9 * free for free, guided in zip(*errors, strict=True))
 
@@ -195,6 +195,7 @@ def test_guidance_needs_no_keypoints(tmp_path: Path) -> None:
     (plain,) = predict(loaded, [without], PredictOptions(num_samples=2, guidance=1.0), "x")
     (free,) = predict(loaded, [with_points], PredictOptions(num_samples=2, guidance=0.0), "x")
     (guided,) = predict(loaded, [with_points], PredictOptions(num_samples=2, guidance=1.0), "x")
+    assert [result.metadata["guidance"] for result in (plain, free, guided)] == [0.0, 0.0, 1.0]
     assert torch.equal(plain.params.body_pose, free.params.body_pose)
     assert not torch.allclose(guided.params.body_pose, free.params.body_pose, atol=1e-4)
 

@@ -29,8 +29,8 @@ from diffhmr.models import HmrModel, build_model
 
 MODEL_FORMAT = "diffhmr-model"
 MODEL_VERSION = 1
-SPIN_PARTS = ("encoder.", "regressor.")
-"""What a SPIN model gives a Diff-HMR as its start."""
+SHARED_PARTS = ("encoder.", "regressor.")
+"""What a SPIN model gives a Diff-HMR as its start, and a Diff-HMR a SPIN."""
 STATE_FORMAT = "diffhmr-training-state"
 STATE_VERSION = 1
 _START_ANEW = "start anew under another name, or delete the folder"
@@ -188,7 +188,7 @@ def load_checkpoint(
 def load_weights(path: str | Path, model: HmrModel, config: ModelConfig) -> None:
     """Give ``model``, built from ``config``, the weights of a model file as its start.
 
-    A SPIN file may also start a Diff-HMR: its encoder and regressor are taken, everything else stays as it is.
+    A SPIN file may also start a Diff-HMR, and the reverse: encoder and regressor are taken, the rest stays as it is.
 
     Raises:
         UserError: as :func:`load_checkpoint`; the file holds another kind of model or one with other layers.
@@ -198,11 +198,9 @@ def load_weights(path: str | Path, model: HmrModel, config: ModelConfig) -> None
     wanted = model.state_dict()
     # A model with frozen batch norm does not count batches; its start may.
     tensors = {name: t for name, t in tensors.items() if name in wanted or not name.endswith("num_batches_tracked")}
-    if (other, config.kind) == ("spin", "diffhmr"):
-        kept = {name: value for name, value in wanted.items() if not name.startswith(SPIN_PARTS)}
-        tensors = kept | {name: value for name, value in tensors.items() if name.startswith(SPIN_PARTS)}
-    elif other != config.kind:
-        raise UserError(f"{path} holds a {other} model, but this run trains a {config.kind} model; give another init")
+    if other != config.kind:
+        kept = {name: value for name, value in wanted.items() if not name.startswith(SHARED_PARTS)}
+        tensors = kept | {name: value for name, value in tensors.items() if name.startswith(SHARED_PARTS)}
     _assign(model, tensors, path)
 
 

@@ -173,7 +173,7 @@ class ExperimentConfig(Section):
     name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
     seed: int = Field(default=0, ge=0, lt=2**63)
     output: Path = Field(default=Path("runs"), strict=False)  # the run goes to output/name
-    # Checkpoint whose weights are the start. One of SPIN gives a Diff-HMR its encoder and regressor.
+    # Checkpoint whose weights are the start. SPIN and Diff-HMR give each other encoder and regressor.
     init: Path | None = Field(default=None, strict=False)
     body: BodyConfig = BodyConfig()
     model: ModelConfig = ModelConfig()

@@ -180,9 +180,9 @@ def test_weights_of_another_model(saved: tuple[Path, torch.nn.Module], body: Bod
         load_weights(path, build_model(other.model, body), other.model)
     message = str(caught.value)
     assert "missing (denoiser." in message and "of another shape (denoiser." in message
-    spin = make_config(kind="spin")
-    with pytest.raises(UserError, match="holds a diffhmr model, but this run trains a spin model"):
-        load_weights(path, build_model(spin.model, body), spin.model)
+    images = make_config(kind="spin", encoder={"kind": "image", "backbone": "resnet18"})
+    with pytest.raises(UserError, match=r"missing \(encoder.resnet"):
+        load_weights(path, build_model(images.model, body), images.model)
     tensors = load_file(path)
     tensors["extra.weight"] = torch.zeros(1)
     save_file(tensors, path, metadata=read_metadata(path))
@@ -200,16 +200,19 @@ def test_load_weights_copies_all(saved: tuple[Path, torch.nn.Module], body: Body
         assert torch.equal(value, model.state_dict()[name])
 
 
-def test_spin_starts_encoder_and_regressor_of_diffhmr(tmp_path: Path, body: BodyModel) -> None:
-    spin_config, config = make_config(kind="spin"), make_config()
-    spin = build_model(spin_config.model, body)
-    save_model(tmp_path / "spin.safetensors", spin, spin_config, body, step=0)
+@pytest.mark.parametrize(("first", "second"), [("spin", "diffhmr"), ("diffhmr", "spin")])
+def test_spin_and_diffhmr_start_each_others_encoder_and_regressor(
+    tmp_path: Path, body: BodyModel, first: str, second: str
+) -> None:
+    given_config, config = make_config(kind=first), make_config(kind=second)
+    given = build_model(given_config.model, body)
+    save_model(tmp_path / "given.safetensors", given, given_config, body, step=0)
     model = build_model(config.model, body)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    load_weights(tmp_path / "spin.safetensors", model, config.model)
+    load_weights(tmp_path / "given.safetensors", model, config.model)
     for name, value in model.state_dict().items():
         taken = name.startswith(("encoder.", "regressor."))
-        assert torch.equal(value, spin.state_dict()[name] if taken else before[name])
+        assert torch.equal(value, given.state_dict()[name] if taken else before[name])
 
 
 def test_spin_of_another_size_cannot_start_diffhmr(tmp_path: Path, body: BodyModel) -> None:

@@ -17,6 +17,8 @@ from diffhmr.datasets.textures import TextureBank
 
 CAMERA_NUMBERS = 40
 
+_REFERENCE_SIZE = 128
+
 # Quantisation of luma and chroma at quality 50, ISO/IEC 10918-1 (JPEG), Annex K.1.
 _LUMA = (
     (16, 11, 10, 16, 24, 40, 51, 61),
@@ -41,19 +43,25 @@ _CHROMA = (
 
 
 def photograph(image: Tensor, dice: Dice, bank: TextureBank) -> Tensor:
-    """Take ``image`` with a random camera: blur, resolution, exposure, colour, noise, compression, 8 bits."""
+    """Take ``image`` with a random camera: blur, resolution, exposure, colour, noise, compression, 8 bits.
+
+    Blur and detail are those of a picture of 128 pixels, enlarged or reduced with it: a small picture is as sharp as a
+    large one that was scaled down, and not harder to read.
+    """
+    scale = image.shape[-1] / _REFERENCE_SIZE
     if dice.chance(0.85):
-        image = gaussian_blur(image, dice.spread(0.35, 1.3))
+        image = gaussian_blur(image, scale * dice.spread(0.35, 1.3))
     else:
-        image = motion_blur(image, dice.uniform(1.5, 6.0), dice.uniform(0, math.pi))
+        image = motion_blur(image, scale * dice.uniform(1.5, 6.0), dice.uniform(0, math.pi))
     if dice.chance(0.3):
-        image = coarsen(image, dice.uniform(0.35, 0.9))
+        factor = dice.uniform(0.35, 0.9) / scale
+        image = coarsen(image, factor) if factor < 1 else image
     image = expose(image, dice)
     if dice.chance(0.8):
-        image = image + dice.spread(0.003, 0.045) * bank.noise(dice, *image.shape)
+        image = image + min(1.0, scale) * dice.spread(0.003, 0.045) * bank.noise(dice, *image.shape)
     image = image.clamp(0, 1)
     if dice.chance(0.5):
-        image = jpeg(image, dice.uniform(15, 92))
+        image = jpeg(image, 100 - min(1.0, scale) * (100 - dice.uniform(15, 92)))
     return (image * 255).round() / 255
 
 

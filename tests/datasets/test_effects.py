@@ -92,3 +92,19 @@ def test_photographs_repeat_and_differ(picture: Tensor, bank: TextureBank) -> No
     assert float(means.std(0).min()) > 0.05
     grey = [bool((shot.amax(0) - shot.amin(0)).max() < 0.06) for shot in shots]
     assert 0 < sum(grey) < 10
+
+
+def test_a_small_photograph_is_a_reduced_large_one(bank: TextureBank) -> None:
+    """Twice the size, the same shot: blur and coarseness must not eat more of the small picture."""
+    rows, columns = torch.meshgrid(torch.arange(128.0), torch.arange(128.0), indexing="ij")
+    waves = 0.5 + 0.2 * torch.sin(columns / 4) + 0.2 * torch.cos(rows / 5)
+    large = waves.expand(3, 128, 128)
+    small = large.unflatten(1, (64, 2)).unflatten(3, (64, 2)).mean((2, 4))
+    left = []
+    for dice_large, dice_small in zip(*(cast(np.arange(60), LookStream.CAMERA, CAMERA_NUMBERS) for _ in "ab"),
+                                      strict=True):  # fmt: skip
+        reduced = photograph(large, dice_large, bank).unflatten(1, (64, 2)).unflatten(3, (64, 2)).mean((2, 4))
+        direct = photograph(small, dice_small, bank)
+        left.append(float(direct.std() / reduced.std()))
+    assert 0.9 < float(np.median(left)) < 1.1
+    assert min(left) > 0.7

@@ -21,7 +21,7 @@ from diffhmr.geometry.camera import project_crop
 HIPS_SPIN49 = (25 + 2, 25 + 3)
 """Right and left hip of the LSP annotators in SPIN49: SPIN centres 3D joints on their mean."""
 
-_MAX_SCALE_EXPONENT = 20.0
+_STEEPEST_EXPONENT = 2.0
 
 
 def state_error(pred: Tensor, target: Tensor, valid: Tensor) -> Tensor:
@@ -98,9 +98,12 @@ def heatmap_error(scores: Tensor, target: Tensor) -> Tensor:
 def scale_penalty(camera: Tensor) -> Tensor:
     """``exp(-10 s)^2``, ``[...]``, of cameras ``[..., 3]``: keeps the scale s positive (SPIN, ``train/trainer.py``).
 
-    Needs no label. The exponent is bounded, so that the penalty of a scale below -2 is finite.
+    Needs no label. Below s = -0.1 it goes on along its tangent: one item whose scale was thrown far into the negative
+    would otherwise be the whole gradient, or an infinite one.
     """
-    return (-10 * camera[..., 0]).clamp(max=_MAX_SCALE_EXPONENT).exp().square()
+    exponent = -20 * camera[..., 0]
+    start = exponent.clamp(max=_STEEPEST_EXPONENT)
+    return start.exp() * (1 + exponent - start)
 
 
 def regressor_terms(

@@ -94,11 +94,16 @@ def test_joints2d_error_value_and_mask() -> None:
 
 
 def test_scale_penalty_is_that_of_spin_and_stays_finite() -> None:
-    camera = torch.zeros(4, 3)
-    camera[:, 0] = torch.tensor([0.0, 0.1, 0.9, -100.0])
+    camera = torch.zeros(6, 3)
+    camera[:, 0] = torch.tensor([0.0, 0.1, 0.9, -0.0999, -0.1001, -100.0])
+    camera.requires_grad_()
     penalty = scale_penalty(camera)
     assert penalty[:3].tolist() == pytest.approx([1.0, math.exp(-2), math.exp(-18)], rel=1e-5)
-    assert math.isfinite(penalty[3].item())
+    penalty.sum().backward()
+    assert camera.grad is not None
+    slope = camera.grad[3:, 0].tolist()
+    assert slope == pytest.approx([-20 * math.exp(2)] * 3, rel=3e-3), "beyond -0.1 the tangent"
+    assert penalty[5].item() == pytest.approx(math.exp(2) * (1 + 20 * 99.9), rel=1e-4)
 
 
 def test_the_truth_has_no_regressor_loss_and_a_wrong_estimate_has_all(body: BodyModel) -> None:

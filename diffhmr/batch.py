@@ -28,6 +28,8 @@ class Targets:
         occluded: ``[B]`` bool, an object hides at least one joint of COCO-17 that would otherwise be seen.
         truncated: ``[B]`` bool, at least one joint of COCO-17 lies outside the crop or beyond the photograph's border.
         mask: ``[B, H, W]`` bool, visible pixels of the person, or None.
+        part: ``[B, H, W]`` int16, the bone (SMPL's 24) whose surface a pixel shows, -1 where the person is not seen; or
+            None.
     """
 
     params: SmplParams
@@ -40,6 +42,7 @@ class Targets:
     occluded: Tensor
     truncated: Tensor
     mask: Tensor | None = None
+    part: Tensor | None = None
 
     def __post_init__(self) -> None:
         size = self.camera.shape[0]

@@ -102,6 +102,7 @@ class LossConfig(Section):
     regressor_scale: float = Field(default=1.0, ge=0)
     # On the joint maps of an image encoder with pooling "joints"; without such an encoder there is no such term.
     encoder_joints2d: float = Field(default=0.2, ge=0)
+    encoder_parts: float = Field(default=0.5, ge=0)  # which bone each place shows; needs data that know it
     # On the denoiser's estimate of the clean state, weighted by alpha_bar(t); not stated in the paper.
     x0_joints3d: float = Field(default=0.0, ge=0)
     x0_joints2d: float = Field(default=0.0, ge=0)

@@ -10,6 +10,7 @@ The terms on parameters and joints are those of SPIN (Kolotouros et al., ICCV 20
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as functional
 from torch import Tensor
 
 from diffhmr.batch import Targets
@@ -93,6 +94,22 @@ def heatmap_error(scores: Tensor, target: Tensor) -> Tensor:
     wanted = (y.square().unsqueeze(-1) + x.square().unsqueeze(-2)).mul(-0.5).flatten(-2).softmax(-1)
     entropy = -(wanted * scores.flatten(-2).log_softmax(-1)).sum(-1)
     return (confidence * entropy).mean(-1)
+
+
+def part_error(scores: Tensor, target: Tensor) -> Tensor:
+    """Cross-entropy ``[B]`` in nats of what each place shows, mean over the places.
+
+    Args:
+        scores: ``[B, 25, h, w]`` logits of background and the 24 bones.
+        target: ``[B, H, W]`` bone or -1 for background; a place has the label of its middle pixel.
+    """
+    height, width = scores.shape[-2:]
+    rows, columns = (
+        ((torch.arange(count, device=target.device) + 0.5) * (size / count)).long()
+        for count, size in ((height, target.shape[-2]), (width, target.shape[-1]))
+    )
+    label = target[:, rows[:, None], columns].long() + 1
+    return functional.cross_entropy(scores, label, reduction="none").mean((-2, -1))
 
 
 def scale_penalty(camera: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from diffhmr.losses import (
     heatmap_error,
     joints2d_error,
     joints3d_error,
+    part_error,
     regressor_terms,
     rotation_error,
     scale_penalty,
@@ -91,6 +92,19 @@ def test_joints2d_error_value_and_mask() -> None:
     assert pred.grad is not None
     assert pred.grad[0, 2].tolist() == [0, 0]
     assert bool(torch.isfinite(pred.grad).all())
+
+
+def test_part_error_compares_each_place_with_its_middle_pixel() -> None:
+    part = torch.full((2, 8, 8), -1, dtype=torch.int16)
+    part[0, 4:, 4:] = 23  # the last quarter of the first picture shows the last bone
+    scores = torch.zeros(2, 25, 4, 4)
+    assert part_error(scores, part).tolist() == pytest.approx([math.log(25)] * 2, rel=1e-6)
+    scores[:, 0] = 20.0
+    scores[0, :, 2:, 2:] = 0.0
+    scores[0, 24, 2:, 2:] = 20.0
+    assert part_error(scores, part).tolist() == pytest.approx([0, 0], abs=1e-6)
+    scores[1, :, 3, 0] = 0.0
+    assert part_error(scores, part)[1].item() == pytest.approx(math.log(25) / 16, rel=1e-5)
 
 
 def test_scale_penalty_is_that_of_spin_and_stays_finite() -> None:

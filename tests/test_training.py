@@ -501,9 +501,10 @@ def test_start_from_other_weights(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds the weights of another model"):
         run(wider)
     assert not list((tmp_path / "c" / "run").iterdir())
-    spin = make_config(tmp_path / "d", model={"kind": "spin"}).model_copy(update={"init": first})
-    with pytest.raises(UserError, match="holds a diffhmr model, but this run trains a spin model"):
-        run(spin)
+    images: dict[str, dict[str, Any]] = {"model": {"encoder": {"kind": "image"}}, "data": {"images": True}}
+    other = make_config(tmp_path / "d", **images).model_copy(update={"init": first})
+    with pytest.raises(UserError, match="holds the weights of another model"):
+        run(other)
 
 
 def test_layout_and_precision_of_the_encoder(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from diffhmr.datasets.keypoints import corrupt_keypoints
 from diffhmr.datasets.people import People, covered, inside_border, sample_people
 from diffhmr.datasets.poses import PoseSource, sample_poses
 from diffhmr.datasets.random import item_seeds
-from diffhmr.datasets.scene import render_people
+from diffhmr.datasets.scene import RenderedPeople, render_people
 
 Split = Literal["train", "val", "test"]
 
@@ -77,7 +77,7 @@ class SyntheticPeople:
             visible = unhidden & ~covered(people.joints2d, people.occluders)
             return self._batch(people, visible, occluded)
         rendered = render_people(people, self._body, self._config.image_size, self._config.backgrounds)
-        return self._batch(people, rendered.visible, occluded, rendered.image, rendered.mask)
+        return self._batch(people, rendered.visible, occluded, rendered)
 
     def people(self, indices: Sequence[int] | np.ndarray) -> People:
         """The people of the items ``indices``, before anything is drawn."""
@@ -89,8 +89,7 @@ class SyntheticPeople:
         people: People,
         visible: Tensor,
         occluded: Tensor,
-        image: Tensor | None = None,
-        mask: Tensor | None = None,
+        rendered: RenderedPeople | None = None,
     ) -> ImageBatch:
         coco = list(COCO17_FROM_SPIN49)
         points = people.joints2d[:, coco]
@@ -112,8 +111,10 @@ class SyntheticPeople:
             has_camera=known.clone(),
             occluded=occluded,
             truncated=people.truncated,
-            mask=mask,
+            mask=None if rendered is None else rendered.mask,
+            part=None if rendered is None else rendered.part,
         )
+        image = None if rendered is None else rendered.image
         return ImageBatch(item_seed=people.item_seed, image=image, keypoints=keypoints, targets=targets)
 
 

@@ -109,10 +109,11 @@ class DiffHMR(PointEstimator):
     def item_losses(self, batch: ImageBatch, generator: torch.Generator) -> dict[str, Tensor]:
         """The terms of :meth:`loss` per item, ``[B]`` each; ``draws_per_item`` times and noises share one z."""
         targets = require_targets(batch)
-        z, scores = self._encode(batch)
+        encoding = self._encode(batch)
+        z = encoding.z
         with without_autocast(z):
             keys = step_keys(batch.item_seed.to(z.device), draw_seed(generator))
-            terms = self._point_terms(z, scores, keys, targets)
+            terms = self._point_terms(encoding, keys, targets)
             if self.active_terms & {"diffusion", "x0_joints3d", "x0_joints2d"}:
                 terms |= self._diffusion_terms(z, keys, targets)
             return terms

@@ -33,10 +33,17 @@ class Encoding(NamedTuple):
     Attributes:
         z: ``[B, D]``.
         scores: ``[B, 49, H, W]`` maps whose softmax says where the joints are; None without pooling "joints".
+        parts: ``[B, 25, H, W]`` logits of background and SMPL's 24 bones in every place; None as above.
     """
 
     z: Tensor
     scores: Tensor | None = None
+    parts: Tensor | None = None
+
+    def float(self) -> Encoding:
+        """The same in float32."""
+        scores, parts = (None if value is None else value.float() for value in self[1:])
+        return Encoding(self.z.float(), scores, parts)
 
 
 class ImageEncoder(nn.Module):

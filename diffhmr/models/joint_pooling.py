@@ -3,6 +3,9 @@
 Average pooling forgets places, which makes it slow to learn from scratch where limbs are. Here every joint has a map of
 scores over the picture, whose softmax gives an expected position (integral regression, Sun et al., ECCV 2018; spatial
 softmax, Finn et al., ICRA 2016) that can be supervised directly. z is still one vector.
+
+A second head says which bone's surface each place shows. z does not see it: where such labels exist, they teach the
+features far more per picture than the joints do.
 """
 
 from __future__ import annotations
@@ -16,6 +19,8 @@ from torch import Tensor, nn
 from diffhmr.body.joints import SPIN49
 
 NUM_JOINTS = len(SPIN49.joint_names)
+NUM_PARTS = 1 + 24
+"""Background and SMPL's bones."""
 
 _MAP_CHANNELS = 128
 _NECK_BLOCKS = 2
@@ -35,7 +40,9 @@ class JointPooling(nn.Module):
         self.dim = width + 2 * NUM_JOINTS
         self.lateral = nn.ModuleList(nn.Conv2d(count, _MAP_CHANNELS, 1) for count in channels)
         self.mix = nn.Conv2d(_MAP_CHANNELS, _MAP_CHANNELS, 3, padding=1)
-        self.score = nn.Conv2d(_MAP_CHANNELS, NUM_JOINTS, 1)
+        # Four neighbouring places per cell: features of stride 8 know their surroundings more finely than that.
+        self.score = nn.Conv2d(_MAP_CHANNELS, 4 * NUM_JOINTS, 1)
+        self.part = nn.Conv2d(_MAP_CHANNELS, 4 * NUM_PARTS, 1)
         self.input = nn.Linear(pooled + 3 * NUM_JOINTS, width)
         self.blocks = nn.ModuleList(
             nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
@@ -43,8 +50,8 @@ class JointPooling(nn.Module):
         )
         self.norm = nn.LayerNorm(width)
 
-    def forward(self, maps: Sequence[Tensor], pooled: Tensor) -> tuple[Tensor, Tensor]:
-        """z ``[B, dim]`` and the scores ``[B, 49, H, W]`` of the joints, whose softmax says where they are.
+    def forward(self, maps: Sequence[Tensor], pooled: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """z ``[B, dim]``, the scores ``[B, 49, 2H, 2W]`` of the joints and those of the parts ``[B, 25, 2H, 2W]``.
 
         Args:
             maps: ``[B, C, H, W]``, finest first.
@@ -56,12 +63,14 @@ class JointPooling(nn.Module):
             for lateral, features in zip(self.lateral, maps, strict=True)
         )
         assert isinstance(merged, Tensor)
-        scores = self.score(functional.relu(self.mix(functional.relu(merged))))
+        mixed = functional.relu(self.mix(functional.relu(merged)))
+        scores = functional.pixel_shuffle(self.score(mixed), 2)
         positions, peaks = expected_positions(scores)
         hidden: Tensor = self.input(torch.cat([pooled.float(), positions.flatten(1), peaks], dim=-1))
         for block in self.blocks:
             hidden = hidden + block(hidden)
-        return torch.cat([self.norm(hidden).float(), positions.flatten(1)], dim=-1), scores
+        z = torch.cat([self.norm(hidden).float(), positions.flatten(1)], dim=-1)
+        return z, scores, functional.pixel_shuffle(self.part(mixed), 2)
 
 
 def expected_positions(scores: Tensor) -> tuple[Tensor, Tensor]:

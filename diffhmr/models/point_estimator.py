@@ -10,8 +10,8 @@ from diffhmr.body.codec import StateCodec
 from diffhmr.body.model import BodyModel
 from diffhmr.body.params import SmplParams
 from diffhmr.geometry.rotation import mean_rotation
-from diffhmr.losses import heatmap_error, regressor_terms, seen_joints2d
-from diffhmr.models.encoders import Encoder
+from diffhmr.losses import heatmap_error, part_error, regressor_terms, seen_joints2d
+from diffhmr.models.encoders import Encoder, Encoding
 from diffhmr.models.item_random import draw_seed, step_keys
 from diffhmr.models.regressor import Regressor
 
@@ -61,14 +61,14 @@ class PointEstimator(nn.Module):
 
     def encode(self, batch: ImageBatch) -> Tensor:
         """z ``[B, C]`` float32. The only part that runs in ``encoder_autocast``, if that is set."""
-        return self._encode(batch)[0]
+        return self._encode(batch).z
 
-    def _encode(self, batch: ImageBatch) -> tuple[Tensor, Tensor | None]:
-        """z, and the score maps ``[B, 49, H, W]`` of an encoder that has them; both float32."""
+    def _encode(self, batch: ImageBatch) -> Encoding:
+        """z, and the maps of an encoder that has them; all float32."""
         dtype = self.encoder_autocast
         with torch.autocast(batch.device.type, dtype=dtype, enabled=dtype is not None):
-            z, scores = self.encoder(batch)
-        return z.float(), None if scores is None else scores.float()
+            encoding: Encoding = self.encoder(batch)
+        return encoding.float()
 
     def loss(self, batch: ImageBatch, generator: torch.Generator) -> dict[str, Tensor]:
         """Unweighted terms, named as the fields of ``LossConfig``: each the mean over all items of the batch.
@@ -86,16 +86,18 @@ class PointEstimator(nn.Module):
     def item_losses(self, batch: ImageBatch, generator: torch.Generator) -> dict[str, Tensor]:
         """The terms of :meth:`loss` per item, ``[B]`` each."""
         targets = require_targets(batch)
-        z, scores = self._encode(batch)
-        with without_autocast(z):
-            keys = step_keys(batch.item_seed.to(z.device), draw_seed(generator))
-            return self._point_terms(z, scores, keys, targets)
+        encoding = self._encode(batch)
+        with without_autocast(encoding.z):
+            keys = step_keys(batch.item_seed.to(encoding.z.device), draw_seed(generator))
+            return self._point_terms(encoding, keys, targets)
 
-    def _point_terms(self, z: Tensor, scores: Tensor | None, keys: Tensor, targets: Targets) -> dict[str, Tensor]:
-        estimate = self.regressor(z, keys)
+    def _point_terms(self, encoding: Encoding, keys: Tensor, targets: Targets) -> dict[str, Tensor]:
+        estimate = self.regressor(encoding.z, keys)
         terms = regressor_terms(estimate.params, estimate.camera, targets, self.body, self.active_terms)
-        if scores is not None and "encoder_joints2d" in self.active_terms:
-            terms["encoder_joints2d"] = heatmap_error(scores, seen_joints2d(targets))
+        if encoding.scores is not None and "encoder_joints2d" in self.active_terms:
+            terms["encoder_joints2d"] = heatmap_error(encoding.scores, seen_joints2d(targets))
+        if encoding.parts is not None and "encoder_parts" in self.active_terms and targets.part is not None:
+            terms["encoder_parts"] = part_error(encoding.parts, targets.part)
         return terms
 
 

@@ -47,6 +47,7 @@ def random_batch(body: BodyModel, size: int = 6, seed: int = 0, image_size: int 
         has_camera=yes,
         occluded=~yes,
         truncated=~yes,
+        part=None if image_size is None else _random_parts(size, image_size, seed),
     )
     keypoints = torch.cat([points, ones], -1)[:, list(COCO17_FROM_SPIN49)]
     # One unseen point per person, a different one each.
@@ -55,6 +56,11 @@ def random_batch(body: BodyModel, size: int = 6, seed: int = 0, image_size: int 
     if image_size is not None:
         image = torch.rand(size, 3, image_size, image_size, generator=torch.Generator().manual_seed(seed))
     return ImageBatch(torch.arange(size) + 1000 * seed, image, keypoints, targets)
+
+
+def _random_parts(size: int, image_size: int, seed: int) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(-1, 24, (size, image_size, image_size), generator=generator, dtype=torch.int16)
 
 
 def some_items(batch: ImageBatch, index: slice) -> ImageBatch:
@@ -71,6 +77,7 @@ def some_items(batch: ImageBatch, index: slice) -> ImageBatch:
         has_camera=old.has_camera[index],
         occluded=old.occluded[index],
         truncated=old.truncated[index],
+        part=None if old.part is None else old.part[index],
     )
     return ImageBatch(
         batch.item_seed[index],

@@ -24,6 +24,7 @@ from tests.models.people import random_batch, random_params, small_config, some_
 ALL_TERMS = LossConfig(x0_joints3d=1.0, x0_joints2d=1.0)
 SAMPLER = SamplerConfig(name="dpm_solver_pp_2m", steps=4)
 
+MAP_TERMS = {"encoder_joints2d", "encoder_parts"}
 VARIANTS: dict[str, dict[str, Any]] = {
     "default": {},
     "pose": {"state": ("pose",)},
@@ -71,7 +72,7 @@ def model(body: BodyModel) -> Iterator[DiffHMR]:
 def test_every_parameter_learns_from_every_loss(variant: str, body: BodyModel, batch: ImageBatch) -> None:
     model = _model(body, variant)
     terms = model.loss(batch, _generator())
-    assert set(terms) == set(LossConfig.model_fields) - ({"encoder_joints2d"} if variant != "image_joints" else set())
+    assert set(terms) == set(LossConfig.model_fields) - (MAP_TERMS if variant != "image_joints" else set())
     for name, term in terms.items():
         assert term.shape == (), name
         assert term.item() > 0 and bool(torch.isfinite(term)), name
@@ -86,7 +87,7 @@ def test_terms_without_weight_are_not_computed(body: BodyModel, batch: ImageBatc
     only = LossConfig.model_validate(dict.fromkeys(LossConfig.model_fields, 0.0) | {"diffusion": 1.0})
     assert set(build_model(small_config(), body, only).loss(batch, _generator())) == {"diffusion"}
     assert set(build_model(small_config(), body).loss(batch, _generator())) == {
-        name for name, weight in LossConfig().model_dump().items() if weight > 0 and name != "encoder_joints2d"
+        name for name, weight in LossConfig().model_dump().items() if weight > 0 and name not in MAP_TERMS
     }
 
 

@@ -7,7 +7,7 @@ import torch
 
 from diffhmr.batch import ImageBatch
 from diffhmr.models.encoders import ImageEncoder
-from diffhmr.models.joint_pooling import NUM_JOINTS, JointPooling, expected_positions
+from diffhmr.models.joint_pooling import NUM_JOINTS, NUM_PARTS, JointPooling, expected_positions
 
 
 def test_a_single_hot_cell_is_the_position() -> None:
@@ -40,9 +40,10 @@ def test_z_ends_with_the_positions() -> None:
     torch.manual_seed(0)
     pooling = JointPooling((4, 8, 16), 16, width=32)
     maps = [torch.randn(3, 4, 8, 8), torch.randn(3, 8, 4, 4), torch.randn(3, 16, 2, 2)]
-    z, scores = pooling(maps, torch.randn(3, 16))
+    z, scores, parts = pooling(maps, torch.randn(3, 16))
     assert z.shape == (3, pooling.dim) == (3, 32 + 2 * NUM_JOINTS)
-    assert scores.shape == (3, NUM_JOINTS, 8, 8)
+    assert scores.shape == (3, NUM_JOINTS, 16, 16)
+    assert parts.shape == (3, NUM_PARTS, 16, 16)
     assert torch.equal(expected_positions(scores)[0].flatten(1), z[:, 32:])
 
 
@@ -62,8 +63,9 @@ def test_encoder_sees_where_a_bright_spot_is() -> None:
     image[0, :, 8:16, 8:16] = 1
     image[1, :, 48:56, 48:56] = 1
     with torch.no_grad():
-        z, scores = encoder(ImageBatch(torch.arange(2), image=image))
-    assert z.shape == (2, encoder.dim) and scores.shape == (2, NUM_JOINTS, 8, 8)
+        z, scores, parts = encoder(ImageBatch(torch.arange(2), image=image))
+    assert z.shape == (2, encoder.dim) and scores.shape == (2, NUM_JOINTS, 16, 16)
+    assert parts is not None and parts.shape == (2, NUM_PARTS, 16, 16)
     left, right = z[:, -2 * NUM_JOINTS :]
     # Random maps react to the spot one way or the other; all that is asked is that the place matters.
     assert (left - right).abs().amax() > 1e-4

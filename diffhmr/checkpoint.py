@@ -31,6 +31,8 @@ MODEL_FORMAT = "diffhmr-model"
 MODEL_VERSION = 1
 SHARED_PARTS = ("encoder.", "regressor.")
 """What a SPIN model gives a Diff-HMR as its start, and a Diff-HMR a SPIN."""
+UNKNOWN_SHA256 = "unknown"
+"""In place of the body's checksum, in weights of others that were imported without the body at hand."""
 STATE_FORMAT = "diffhmr-training-state"
 STATE_VERSION = 1
 _START_ANEW = "start anew under another name, or delete the folder"
@@ -118,23 +120,43 @@ def save_model(
         stored = value.detach().cpu()
         if dtype == "float16" and name in parameters:
             stored = stored.half()
-        tensors[name] = stored.contiguous()
-    _require_finite(tensors, f"cannot write {path}")
-    metadata = {
-        "format": MODEL_FORMAT,
-        "format_version": str(MODEL_VERSION),
-        "config": json.dumps(config_to_dict(config)),
+        tensors[name] = stored
+    header = {
         "step": str(step),
         "finished": json.dumps(finished),
         "weights_dtype": dtype,
         "body_name": body.name,
         "body_sha256": body.sha256,
-        "torch_version": str(torch.__version__),
     }
     extra = dict(extra or {})
-    assert not set(extra) & set(metadata), f"reserved metadata: {sorted(set(extra) & set(metadata))}"
+    assert not set(extra) & set(header), f"reserved metadata: {sorted(set(extra) & set(header))}"
+    save_tensors(path, tensors, config, header | extra)
+
+
+def save_tensors(
+    path: str | Path, tensors: Mapping[str, Tensor], config: ExperimentConfig, header: Mapping[str, str]
+) -> None:
+    """Write a model file from its tensors, atomically; :func:`save_model` for those who have no model.
+
+    Args:
+        header: further metadata: ``step``, ``body_name`` and ``body_sha256`` (perhaps :data:`UNKNOWN_SHA256`). With
+            ``parts``, a JSON list of prefixes, only the tensors with such names start another model.
+
+    Raises:
+        UserError: the folder cannot be written, or a weight is not finite.
+    """
+    assert {"step", "body_name", "body_sha256"} <= set(header)
+    _require_finite(tensors, f"cannot write {path}")
+    metadata = {
+        "format": MODEL_FORMAT,
+        "format_version": str(MODEL_VERSION),
+        "config": json.dumps(config_to_dict(config)),
+        "torch_version": str(torch.__version__),
+    }
+    assert not set(header) & set(metadata), f"reserved metadata: {sorted(set(header) & set(metadata))}"
     with atomic_path(path) as temporary:
-        save_file(tensors, temporary, metadata=metadata | extra)
+        contiguous = {name: value.contiguous() for name, value in tensors.items()}
+        save_file(contiguous, temporary, metadata=metadata | dict(header))
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:
@@ -177,6 +199,11 @@ def load_checkpoint(
         raise UserError(
             f"{path} holds a {config.model.kind} model, but a {kind} model is needed; give another checkpoint"
         )
+    parts = _parts(metadata, path)
+    if parts and not any(name.startswith("regressor.") for name in tensors):
+        raise UserError(
+            f"{path} holds no whole model but {', '.join(parts)}*: use it as the start of a training (init={path})"
+        )
     body = load_body(config.body.path)
     _check_body(body, metadata, path)
     model = build_model(without_downloads(config.model), body, config.loss)
@@ -189,18 +216,26 @@ def load_weights(path: str | Path, model: HmrModel, config: ModelConfig) -> None
     """Give ``model``, built from ``config``, the weights of a model file as its start.
 
     A SPIN file may also start a Diff-HMR, and the reverse: encoder and regressor are taken, the rest stays as it is.
+    Of a file that was imported only what its header names as ``parts`` is taken, perhaps no more than the encoder.
 
     Raises:
         UserError: as :func:`load_checkpoint`; the file holds another kind of model or one with other layers.
     """
     metadata, tensors = _read(path, with_tensors=True)
-    other = config_of(metadata, path).model.kind
+    given = config_of(metadata, path).model
+    other = given.kind
+    if given.rotations != config.rotations:
+        raise UserError(
+            f"{path} gives rotations relative to the {given.rotations}, this run wants model.rotations="
+            f"{config.rotations}; set it to {given.rotations} or give another init"
+        )
     wanted = model.state_dict()
     # A model with frozen batch norm does not count batches; its start may.
     tensors = {name: t for name, t in tensors.items() if name in wanted or not name.endswith("num_batches_tracked")}
-    if other != config.kind:
-        kept = {name: value for name, value in wanted.items() if not name.startswith(SHARED_PARTS)}
-        tensors = kept | {name: value for name, value in tensors.items() if name.startswith(SHARED_PARTS)}
+    parts = _parts(metadata, path) or (SHARED_PARTS if other != config.kind else None)
+    if parts is not None:
+        kept = {name: value for name, value in wanted.items() if not name.startswith(parts)}
+        tensors = kept | {name: value for name, value in tensors.items() if name.startswith(parts)}
     _assign(model, tensors, path)
 
 
@@ -228,8 +263,20 @@ def _read(path: str | Path, *, with_tensors: bool) -> tuple[dict[str, str], dict
     return metadata, tensors
 
 
+def _parts(metadata: Mapping[str, str], path: str | Path) -> tuple[str, ...]:
+    """Prefixes of what an imported file gives another model as its start; empty for all other files."""
+    try:
+        parts = json.loads(metadata.get("parts", "[]"))
+    except (ValueError, RecursionError):
+        parts = None
+    if not isinstance(parts, list) or not all(isinstance(part, str) and part for part in parts):
+        raise UserError(f"{path} has a damaged header (parts); get the file again")
+    return tuple(parts)
+
+
 def _check_body(body: BodyModel, metadata: Mapping[str, str], path: str | Path) -> None:
-    if body.sha256 == metadata["body_sha256"]:
+    known = metadata["body_sha256"]
+    if known == body.sha256 or (known == UNKNOWN_SHA256 and body.name == metadata["body_name"]):
         return
     expected = f"'{metadata['body_name']}' (SHA-256 {metadata['body_sha256'][:12]}...)"
     found = f"{body.path} is '{body.name}' (SHA-256 {body.sha256[:12]}...)"

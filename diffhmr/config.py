@@ -78,6 +78,8 @@ class ModelConfig(Section):
     kind: Literal["diffhmr", "spin"] = "diffhmr"
     # [pose]: betas and camera come from the regressor, as in the paper's figure.
     state: tuple[StatePart, ...] = Field(default=("pose", "shape", "camera"), strict=False)
+    # What the rotations of estimate and state are relative to; not stated in the paper. SPIN and SMPL: the parent joint
+    rotations: Literal["parent", "camera"] = "parent"
     encoder: EncoderConfig = EncoderConfig()
     regressor: RegressorConfig = RegressorConfig()
     denoiser: DenoiserConfig = DenoiserConfig()

@@ -22,7 +22,6 @@ from diffhmr.datasets import build_dataset
 from diffhmr.errors import UserError
 from diffhmr.evaluation_measures import PIXEL_CROP, Sums, measure
 from diffhmr.files import ensure_writable, write_json
-from diffhmr.geometry.rotation import rot6d_columns_to_matrix
 from diffhmr.models.regressor import Regressor
 
 SYNTHETIC_PROTOCOL = "synthetic-v1"
@@ -200,8 +199,7 @@ def mean_params(regressor: Regressor) -> SmplParams:
     Its rotations are chordal means. The mean of the state would not do: people face every way, so that the first column
     of their mean orientation almost vanishes, and Gram-Schmidt would make its chance direction the body's x axis.
     """
-    rotations = rot6d_columns_to_matrix(regressor.mean_rot6d.unflatten(0, (-1, 6)))
-    return SmplParams.from_rotations(rotations, regressor.mean_betas)
+    return regressor.mean_params()
 
 
 def synthetic_protocol(body: BodyModel, data: DataConfig) -> dict[str, Any]:

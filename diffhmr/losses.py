@@ -14,6 +14,7 @@ import torch.nn.functional as functional
 from torch import Tensor
 
 from diffhmr.batch import Targets
+from diffhmr.body.frames import RotationFrame, to_frame
 from diffhmr.body.joints import SPIN49
 from diffhmr.body.model import BodyModel
 from diffhmr.body.params import SmplParams
@@ -124,7 +125,12 @@ def scale_penalty(camera: Tensor) -> Tensor:
 
 
 def regressor_terms(
-    params: SmplParams, camera: Tensor, targets: Targets, body: BodyModel, active: frozenset[str]
+    params: SmplParams,
+    camera: Tensor,
+    targets: Targets,
+    body: BodyModel,
+    active: frozenset[str],
+    frame: RotationFrame = "parent",
 ) -> dict[str, Tensor]:
     """SPIN's terms on a point estimate, ``[B]`` each, of those named in ``active``.
 
@@ -134,10 +140,12 @@ def regressor_terms(
         targets: the truth.
         body: gives the joints.
         active: names of the terms that are wanted; others than the five of the regressor are ignored.
+        frame: in which rotations are compared.
     """
     terms = {}
     if "regressor_pose" in active:
-        terms["regressor_pose"] = rotation_error(params.rotations, targets.params.rotations, targets.has_params)
+        pred, truth = to_frame(params.rotations, frame), to_frame(targets.params.rotations, frame)
+        terms["regressor_pose"] = rotation_error(pred, truth, targets.has_params)
     if "regressor_shape" in active:
         terms["regressor_shape"] = shape_error(params.betas, targets.params.betas, targets.has_params)
     if "regressor_scale" in active:

@@ -215,6 +215,13 @@ def test_spin_and_diffhmr_start_each_others_encoder_and_regressor(
         assert torch.equal(value, given.state_dict()[name] if taken else before[name])
 
 
+def test_weights_for_rotations_of_another_frame(tmp_path: Path, body: BodyModel) -> None:
+    given, config = make_config(), make_config(rotations="camera")
+    save_model(tmp_path / "given.safetensors", build_model(given.model, body), given, body, step=0)
+    with pytest.raises(UserError, match=r"relative to the parent, this run wants model.rotations=camera; set it to"):
+        load_weights(tmp_path / "given.safetensors", build_model(config.model, body), config.model)
+
+
 def test_spin_of_another_size_cannot_start_diffhmr(tmp_path: Path, body: BodyModel) -> None:
     spin_config, config = make_config(kind="spin", regressor={"width": 24}), make_config()
     save_model(tmp_path / "spin.safetensors", build_model(spin_config.model, body), spin_config, body, step=0)

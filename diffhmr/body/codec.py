@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from diffhmr.body.frames import RotationFrame, from_frame, to_frame
 from diffhmr.body.params import NUM_BETAS, NUM_BODY_JOINTS, SmplParams
 from diffhmr.errors import UserError
 from diffhmr.geometry.rotation import matrix_to_rot6d_columns, rot6d_columns_to_matrix
@@ -25,13 +26,14 @@ deviation of other data would become huge; 0.01 is half a degree in a 6D entry.
 class StateCodec(nn.Module):
     """The state: pose, shape and camera in one vector, each dimension scaled to mean 0 and standard deviation 1.
 
-    ``pose`` is the global orientation and the 23 body joints as contiguous 6D columns, joint by joint; ``shape`` the
-    betas; ``camera`` (s, tx, ty).
+    ``pose`` is the global orientation and the 23 body joints as contiguous 6D columns, joint by joint, each rotation in
+    ``frame``; ``shape`` the betas; ``camera`` (s, tx, ty).
 
     Mean and deviation are buffers, so that they are saved with the weights; before :meth:`fit` they are 0 and 1.
 
     Args:
         parts: some of ``("pose", "shape", "camera")`` in this order, ``pose`` always.
+        frame: what the rotations in the state are relative to, see :mod:`diffhmr.body.frames`.
 
     Attributes:
         parts: of the state.
@@ -45,8 +47,9 @@ class StateCodec(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, parts: Sequence[str]) -> None:
+    def __init__(self, parts: Sequence[str], frame: RotationFrame = "parent") -> None:
         super().__init__()
+        self.frame = frame
         self.parts = tuple(parts)
         if self.parts != tuple(part for part in PART_SIZES if part in self.parts) or "pose" not in self.parts:
             raise UserError(
@@ -67,7 +70,7 @@ class StateCodec(nn.Module):
         """
         raw = state * self.std + self.mean
         values = dict(zip(self.parts, raw.split([PART_SIZES[part] for part in self.parts], dim=-1), strict=True))
-        rotations = rot6d_columns_to_matrix(values["pose"].unflatten(-1, (-1, 6)))
+        rotations = from_frame(rot6d_columns_to_matrix(values["pose"].unflatten(-1, (-1, 6))), self.frame)
         betas = values.get("shape", raw[..., :0])
         return SmplParams.from_rotations(rotations, betas), values.get("camera")
 
@@ -82,5 +85,5 @@ class StateCodec(nn.Module):
 
     def _raw(self, params: SmplParams, camera: Tensor) -> Tensor:
         values = {"shape": params.betas, "camera": camera}
-        pose = matrix_to_rot6d_columns(params.rotations).flatten(-2)
+        pose = matrix_to_rot6d_columns(to_frame(params.rotations, self.frame)).flatten(-2)
         return torch.cat([pose, *(values[part] for part in self.parts[1:])], dim=-1)

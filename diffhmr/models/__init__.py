@@ -34,8 +34,8 @@ def build_model(config: ModelConfig, body: BodyModel, loss: LossConfig | None = 
     active = frozenset(name for name, weight in weights.items() if weight > 0)
     encoder = _build_encoder(config.encoder)
     settings = config.regressor
-    regressor = Regressor(encoder.dim, settings.width, settings.iterations, settings.dropout)
-    base = SPIN(encoder, regressor, StateCodec(config.state), body, active)
+    regressor = Regressor(encoder.dim, settings.width, settings.iterations, settings.dropout, config.rotations)
+    base = SPIN(encoder, regressor, StateCodec(config.state, config.rotations), body, active)
     if config.kind == "spin":
         return base
     process = _build_process(config.diffusion)

@@ -93,7 +93,9 @@ class PointEstimator(nn.Module):
 
     def _point_terms(self, encoding: Encoding, keys: Tensor, targets: Targets) -> dict[str, Tensor]:
         estimate = self.regressor(encoding.z, keys)
-        terms = regressor_terms(estimate.params, estimate.camera, targets, self.body, self.active_terms)
+        terms = regressor_terms(
+            estimate.params, estimate.camera, targets, self.body, self.active_terms, self.regressor.frame
+        )
         if encoding.scores is not None and "encoder_joints2d" in self.active_terms:
             terms["encoder_joints2d"] = heatmap_error(encoding.scores, seen_joints2d(targets))
         if encoding.parts is not None and "encoder_parts" in self.active_terms and targets.part is not None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from diffhmr.body.frames import RotationFrame, from_frame, to_frame
 from diffhmr.body.params import NUM_BETAS, SmplParams
 from diffhmr.geometry.rotation import matrix_to_rot6d_columns, rot6d_columns_to_matrix
 from diffhmr.models.item_random import item_keep
@@ -22,7 +23,7 @@ class Estimate:
     """A point estimate for B items.
 
     Attributes:
-        rot6d: ``[B, 144]`` raw output, 24 rotations as contiguous 6D columns.
+        rot6d: ``[B, 144]`` raw output, 24 rotations as contiguous 6D columns, relative to what the regressor's are.
         params: SMPL parameters ``[B]`` with the rotations made orthogonal.
         camera: ``[B, 3]`` (s, tx, ty).
     """
@@ -44,14 +45,23 @@ class Regressor(nn.Module):
         width: of the two hidden layers.
         iterations: number of corrections.
         dropout: after each hidden layer, in training only.
+        frame: what the 24 rotations are relative to, see :mod:`diffhmr.body.frames`; SPIN's are relative to the parent.
     """
 
     mean_rot6d: Tensor
     mean_betas: Tensor
     mean_camera: Tensor
 
-    def __init__(self, z_dim: int, width: int = 1024, iterations: int = 3, dropout: float = 0.5) -> None:
+    def __init__(
+        self,
+        z_dim: int,
+        width: int = 1024,
+        iterations: int = 3,
+        dropout: float = 0.5,
+        frame: RotationFrame = "parent",
+    ) -> None:
         super().__init__()
+        self.frame = frame
         self.width = width
         self.iterations = iterations
         self.dropout = dropout
@@ -65,15 +75,20 @@ class Regressor(nn.Module):
         # Until set_mean: the rest pose, upright before the camera (SMPL is y up, the camera y down).
         rotations = torch.eye(3).repeat(24, 1, 1)
         rotations[0] = torch.diag(torch.tensor([1.0, -1.0, -1.0]))
-        self.register_buffer("mean_rot6d", matrix_to_rot6d_columns(rotations).flatten())
+        self.register_buffer("mean_rot6d", matrix_to_rot6d_columns(to_frame(rotations, frame)).flatten())
         self.register_buffer("mean_betas", torch.zeros(NUM_BETAS))
         self.register_buffer("mean_camera", torch.tensor([0.9, 0.0, 0.0]))
 
     def set_mean(self, rotations: Tensor, betas: Tensor, camera: Tensor) -> None:
-        """Set where the iterations start: ``rotations [24, 3, 3]``, ``betas [10]`` and ``camera [3]``."""
-        self.mean_rot6d.copy_(matrix_to_rot6d_columns(rotations).flatten())
+        """Start the iterations at ``rotations [24, 3, 3]`` relative to parents, ``betas [10]`` and ``camera [3]``."""
+        self.mean_rot6d.copy_(matrix_to_rot6d_columns(to_frame(rotations, self.frame)).flatten())
         self.mean_betas.copy_(betas)
         self.mean_camera.copy_(camera)
+
+    def mean_params(self) -> SmplParams:
+        """The person ``[]`` from whom the iterations start."""
+        rotations = rot6d_columns_to_matrix(self.mean_rot6d.unflatten(0, (-1, 6)))
+        return SmplParams.from_rotations(from_frame(rotations, self.frame), self.mean_betas)
 
     def forward(self, z: Tensor, dropout_keys: Tensor | None = None) -> Estimate:
         """Estimate from ``z [B, z_dim]``.
@@ -96,7 +111,7 @@ class Regressor(nn.Module):
             correction = torch.cat([self.pose_head(hidden), self.shape_head(hidden), self.camera_head(hidden)], dim=-1)
             estimate = estimate + correction
         rot6d, betas, camera = estimate.split([_POSE_DIM, NUM_BETAS, _CAMERA_DIM], dim=-1)
-        rotations = rot6d_columns_to_matrix(rot6d.unflatten(-1, (24, 6)))
+        rotations = from_frame(rot6d_columns_to_matrix(rot6d.unflatten(-1, (24, 6))), self.frame)
         return Estimate(rot6d, SmplParams.from_rotations(rotations, betas), camera)
 
     def _dropout_masks(self, keys: Tensor | None) -> Tensor | None:

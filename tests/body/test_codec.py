@@ -45,6 +45,20 @@ def test_round_trip(parts: tuple[str, ...]) -> None:
         assert decoded_camera is None
 
 
+def test_round_trip_of_rotations_relative_to_the_camera() -> None:
+    codec = StateCodec(("pose", "shape", "camera"), "camera")
+    codec.fit(*make_people(500))
+    params, camera = make_people(4, seed=1)
+    state = codec.encode(params, camera)
+    torch.testing.assert_close(codec.decode(state)[0].rotations, params.rotations, atol=1e-5, rtol=0)
+    # A turned shoulder turns the elbow's camera rotation, but not its own relative to the shoulder.
+    moved = params.rotations.clone()
+    moved[:, 16] = moved[:, 16] @ axis_angle_to_matrix(torch.tensor([0.0, 0.0, 0.7]))
+    changed = codec.encode(SmplParams.from_rotations(moved, params.betas), camera) - state
+    per_joint = changed[:, :144].unflatten(1, (24, 6)).abs().amax((0, 2))
+    assert [joint for joint in range(24) if per_joint[joint] > 1e-4] == [16, 18, 20, 22]
+
+
 def test_layout_is_joint_major_columns_then_betas_then_camera() -> None:
     codec = StateCodec(("pose", "shape", "camera"))
     params, camera = make_people(2)

@@ -28,6 +28,7 @@ MAP_TERMS = {"encoder_joints2d", "encoder_parts"}
 VARIANTS: dict[str, dict[str, Any]] = {
     "default": {},
     "pose": {"state": ("pose",)},
+    "camera_frame": {"rotations": "camera", "diffusion": {"draws_per_item": 2}},
     "unet": {"denoiser": {"kind": "unet", "dim": 8}},
     "unet_pose_noise": {
         "state": ("pose",),

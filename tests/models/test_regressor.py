@@ -1,15 +1,18 @@
 from __future__ import annotations
 
+import pytest
 import torch
 
+from diffhmr.body.frames import RotationFrame, to_frame
 from diffhmr.geometry.rotation import matrix_to_rot6d_columns
 from diffhmr.models.item_random import step_keys
 from diffhmr.models.regressor import Regressor
 from tests.models.people import random_params
 
 
-def test_it_starts_at_the_mean() -> None:
-    regressor = Regressor(8, width=16)
+@pytest.mark.parametrize("frame", ["parent", "camera"])
+def test_it_starts_at_the_mean(frame: RotationFrame) -> None:
+    regressor = Regressor(8, width=16, frame=frame)
     params, camera = random_params(1, 0)
     regressor.set_mean(params.rotations[0], params.betas[0], camera[0])
     for head in (regressor.pose_head, regressor.shape_head, regressor.camera_head):
@@ -19,7 +22,9 @@ def test_it_starts_at_the_mean() -> None:
     torch.testing.assert_close(estimate.params.rotations, params.rotations.expand(3, -1, -1, -1))
     torch.testing.assert_close(estimate.params.betas, params.betas.expand(3, -1))
     torch.testing.assert_close(estimate.camera, camera.expand(3, -1))
-    torch.testing.assert_close(estimate.rot6d, matrix_to_rot6d_columns(params.rotations).flatten(1).expand(3, -1))
+    expected = matrix_to_rot6d_columns(to_frame(params.rotations, frame)).flatten(1)
+    torch.testing.assert_close(estimate.rot6d, expected.expand(3, -1))
+    torch.testing.assert_close(regressor.mean_params().rotations, params.rotations[0])
 
 
 def test_the_mean_is_saved_with_the_weights() -> None:

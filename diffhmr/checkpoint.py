@@ -200,7 +200,7 @@ def load_checkpoint(
             f"{path} holds a {config.model.kind} model, but a {kind} model is needed; give another checkpoint"
         )
     parts = _parts(metadata, path)
-    if parts and not any(name.startswith("regressor.") for name in tensors):
+    if parts and not _has_regressor(tensors):
         raise UserError(
             f"{path} holds no whole model but {', '.join(parts)}*: use it as the start of a training (init={path})"
         )
@@ -224,7 +224,7 @@ def load_weights(path: str | Path, model: HmrModel, config: ModelConfig) -> None
     metadata, tensors = _read(path, with_tensors=True)
     given = config_of(metadata, path).model
     other = given.kind
-    if given.rotations != config.rotations:
+    if given.rotations != config.rotations and _has_regressor(tensors):
         raise UserError(
             f"{path} gives rotations relative to the {given.rotations}, this run wants model.rotations="
             f"{config.rotations}; set it to {given.rotations} or give another init"
@@ -272,6 +272,10 @@ def _parts(metadata: Mapping[str, str], path: str | Path) -> tuple[str, ...]:
     if not isinstance(parts, list) or not all(isinstance(part, str) and part for part in parts):
         raise UserError(f"{path} has a damaged header (parts); get the file again")
     return tuple(parts)
+
+
+def _has_regressor(tensors: Mapping[str, Tensor]) -> bool:
+    return any(name.startswith("regressor.") for name in tensors)
 
 
 def _check_body(body: BodyModel, metadata: Mapping[str, str], path: str | Path) -> None:

@@ -1,0 +1,331 @@
+"""The command line that all preparations share: check what is there, convert piece by piece, resume where it stopped.
+
+A data set is a :class:`Preparation`: it says what it needs, in which pieces it is converted, and what the rows of a
+piece are. :func:`main` does the rest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import fcntl
+import logging
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+from diffhmr.command_line import CommandParser
+from diffhmr.errors import UserError
+from diffhmr.files import ensure_folder
+
+COUNT = "count."
+"""Prefix of entries of a piece's rows that are no rows but a number, such as of frames that were left out."""
+
+_UNKNOWN_ROWS = 5000
+_ROW_BYTES = 2500  # of a label file; while the pieces are joined, all rows lie on the disk twice
+_CROP_BYTES = 60_000
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a check says about one part of a release.
+
+    Attributes:
+        what: the part in words, such as "train sequences".
+        path: where it is or should be.
+        state: found; missing: nothing of it is there; incomplete: something of it is.
+        detail: such as "24 of 24 files".
+        needed: whether the conversion is impossible without it.
+        remedy: what to download from where and where to unpack it.
+        splits: the splits that need it; empty: all.
+    """
+
+    what: str
+    path: Path
+    state: Literal["found", "missing", "incomplete"]
+    detail: str = ""
+    needed: bool = True
+    remedy: str = ""
+    splits: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A unit of work that is done wholly or not at all: a sequence, a video, a slice of an annotation file.
+
+    Attributes:
+        split: name of the label file to which it belongs, such as "train".
+        key: its name within the split, of letters, digits and ``_.+-``.
+        rows: about how many rows it will have, for the estimate of the size; 0: unknown.
+        picture_bytes: about how much the pictures take that are extracted for it.
+    """
+
+    split: str
+    key: str
+    rows: int = 0
+    picture_bytes: int = 0
+
+
+class Preparation(Protocol):
+    """What :func:`main` asks of a data set. A dataclass: its fields are the settings on which the labels depend.
+
+    Attributes:
+        name: of the data set and of the folders ``data/raw/NAME`` and ``data/NAME``.
+        source: the official page.
+        licence: in a few words.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def source(self) -> str: ...
+
+    @property
+    def licence(self) -> str: ...
+
+    def check(self, root: Path) -> list[Finding]:
+        """What is there and what is missing, with the expected counts. ``root`` need not exist."""
+        ...
+
+    def pieces(self, root: Path, splits: Sequence[str] | None) -> list[Piece]:
+        """The pieces of ``splits`` (None: of all), always in the same order."""
+        ...
+
+    def convert(self, root: Path, piece: Piece) -> dict[str, np.ndarray]:
+        """The rows of a piece, as :func:`diffhmr.datasets.labels.write_labels` takes them, and counts.
+
+        An entry ``count.WORDS`` is a single number; those of all pieces are summed up, shown and kept in the meta data.
+        All pieces of a split have the same entries.
+        """
+        ...
+
+    def image_root(self, root: Path) -> Path:
+        """The folder to which ``imgname`` is relative, where the pictures are files."""
+        ...
+
+    def extracted_images(self, root: Path, piece: Piece) -> Iterable[tuple[str, np.ndarray]] | None:
+        """Where the pictures are frames of videos: ``imgname`` and BGR uint8 of all that the rows name, each once."""
+        ...
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options that all preparations share."""
+
+    root: Path
+    out: Path
+    splits: tuple[str, ...] | None
+    crops: bool
+    crop_margin: float
+    shards: bool
+    workers: int
+
+
+def main(
+    preparation: Preparation | Callable[[argparse.Namespace], Preparation],
+    argv: Sequence[str] | None = None,
+    *,
+    description: str | None = None,
+    add_options: Callable[[argparse.ArgumentParser], None] | None = None,
+) -> int:
+    """Run the preparation of a data set as the command line asks; the exit code.
+
+    Args:
+        preparation: the data set, or what makes it of the options.
+        argv: words of the command line; None: those of the process.
+        description: for ``--help``.
+        add_options: adds options of the data set to the parser.
+
+    Raises:
+        UserError: an option is wrong, something that is needed is missing, damaged or of another kind, the disk is too
+            small, or the output was made with other settings.
+    """
+    parser = CommandParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    _add_shared_options(parser)
+    if add_options is not None:
+        add_options(parser)
+    arguments = parser.parse_args(argv)
+    made: Preparation = preparation(arguments) if callable(preparation) else preparation
+    options = _options(arguments, made.name)
+    if options.root.exists() and not options.root.is_dir():
+        raise UserError(f"--root {options.root} is no folder; give the folder in which you unpacked the release")
+    findings = made.check(options.root)
+    if arguments.check:
+        print(render_check(made, options, findings))
+        return 0
+    _require_complete(made, options, findings)
+    pieces = _wanted_pieces(made, options)
+    ensure_folder(options.out)
+    with _only_process(options.out):
+        _run(made, options, pieces)
+    return 0
+
+
+def _add_shared_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--root", type=Path, metavar="DIR", help="the unpacked release (default: data/raw/NAME)")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder to write to (default: data/NAME)")
+    parser.add_argument("--check", action="store_true", help="say what is there and what is missing, and do nothing")
+    parser.add_argument("--splits", metavar="A,B", help="only these, separated by commas (default: all)")
+    parser.add_argument(
+        "--crops", action="store_true",
+        help="also write pictures that are cut out around the people, and labels for them, SPLIT_crops.npz",
+    )  # fmt: skip
+    parser.add_argument(
+        "--crop-margin", type=float, default=1.75, metavar="F",
+        help="side of what is cut out over that of the box, for augmentation (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--shards", action="store_true", help="also pack crops and labels into shuffled tar shards; implies --crops"
+    )
+    parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes (default: %(default)s)")
+
+
+def _options(arguments: argparse.Namespace, name: str) -> Options:
+    if not 1 <= arguments.crop_margin <= 10:
+        raise UserError(f"--crop-margin {arguments.crop_margin} is not in 1 ... 10")
+    if arguments.workers < 1:
+        raise UserError(f"--workers {arguments.workers} is less than 1")
+    splits = None if arguments.splits is None else tuple(filter(None, arguments.splits.split(",")))
+    if splits == ():
+        raise UserError("--splits names none; leave it out for all")
+    return Options(
+        root=arguments.root or Path("data", "raw", name),
+        out=arguments.out or Path("data", name),
+        splits=splits,
+        crops=arguments.crops or arguments.shards,
+        crop_margin=arguments.crop_margin,
+        shards=arguments.shards,
+        workers=arguments.workers,
+    )
+
+
+def render_check(preparation: Preparation, options: Options, findings: Sequence[Finding]) -> str:
+    """What ``--check`` prints."""
+    lines = [
+        f"{preparation.name} in {options.root}",
+        f"  from     {preparation.source}",
+        f"  licence  {preparation.licence}",
+    ]
+    width = max((len(finding.what) for finding in findings), default=0)
+    remedies: dict[str, list[str]] = {}
+    for finding in findings:
+        optional = "" if finding.needed else " (optional)"
+        detail = f"{finding.detail}  " if finding.detail else ""
+        lines.append(f"  {finding.state:<10}  {finding.what:<{width}}  {detail}{finding.path}{optional}")
+        if finding.state != "found" and finding.remedy:
+            remedies.setdefault(finding.remedy, []).append(finding.what)
+    lines += [f"  get {', '.join(whats)}: {remedy}" for remedy, whats in remedies.items()]
+    if _lacking(options, findings):
+        lines.append("  not complete: convert what is there by naming its splits with --splits")
+    else:
+        pieces = _wanted_pieces(preparation, options)
+        size = estimated_bytes(pieces, options)
+        lines.append(f"  complete: writes {len(pieces)} pieces to {options.out}, about {_size(size)}")
+    return "\n".join(lines)
+
+
+def _lacking(options: Options, findings: Sequence[Finding]) -> list[Finding]:
+    """What is needed for the wanted splits and not found."""
+    wanted = options.splits
+    return [
+        finding
+        for finding in findings
+        if finding.needed
+        and finding.state != "found"
+        and (wanted is None or not finding.splits or set(finding.splits) & set(wanted))
+    ]
+
+
+def _require_complete(preparation: Preparation, options: Options, findings: Sequence[Finding]) -> None:
+    lacking = _lacking(options, findings)
+    if lacking:
+        first = lacking[0]
+        more = f" and {len(lacking) - 1} more (see --check)" if len(lacking) > 1 else ""
+        detail = f" ({first.detail})" if first.detail else ""
+        remedy = first.remedy or f"get it from {preparation.source}"
+        raise UserError(f"{preparation.name}: {first.what} {first.state}: {first.path}{detail}{more}; {remedy}")
+
+
+def _wanted_pieces(preparation: Preparation, options: Options) -> list[Piece]:
+    pieces = preparation.pieces(options.root, options.splits)
+    lacking = set(options.splits or ()) - {piece.split for piece in pieces}
+    if lacking or not pieces:
+        known = sorted({piece.split for piece in preparation.pieces(options.root, None)})
+        what = f"no split {', '.join(sorted(lacking))}" if lacking else "nothing to convert"
+        raise UserError(f"{preparation.name}: {what} in {options.root}; there is {', '.join(known) or 'nothing'}")
+    assert len({(piece.split, piece.key) for piece in pieces}) == len(pieces), "pieces with the same key"
+    return pieces
+
+
+def estimated_bytes(pieces: Sequence[Piece], options: Options) -> int:
+    """About how much will be written, at the moment when it is most."""
+    rows = sum(piece.rows or _UNKNOWN_ROWS for piece in pieces)
+    crops = rows * _CROP_BYTES * (options.crops + options.shards)
+    pictures = 0 if options.crops else sum(piece.picture_bytes for piece in pieces)
+    return 2 * rows * _ROW_BYTES * (1 + options.crops) + crops + pictures
+
+
+def require_space(folder: Path, needed: int) -> None:
+    """Raises: UserError: less than ``needed`` bytes are free where ``folder`` lies."""
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise UserError(f"{folder} has {_size(free)} free, about {_size(needed)} are needed; choose another --out")
+
+
+def _size(number: float) -> str:
+    for unit in ("B", "kB", "MB"):
+        if number < 1000:
+            return f"{number:.0f} {unit}"
+        number /= 1000
+    return f"{number:.1f} GB"
+
+
+@contextmanager
+def _only_process(folder: Path) -> Iterator[None]:
+    """Lock a folder against other preparations; the system takes the lock back from killed ones."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError as error:
+        raise UserError(f"another preparation is writing to {folder}; wait for it or choose another --out") from error
+    finally:
+        os.close(handle)
+
+
+def settings_of(preparation: Preparation) -> dict[str, Any]:
+    """The fields of a preparation that is a dataclass, as JSON can hold them."""
+    if not dataclasses.is_dataclass(preparation):
+        return {}
+    return {name: _plain(value) for name, value in dataclasses.asdict(preparation).items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value if value is None or isinstance(value, (str, int, float, bool)) else str(value)
+
+
+def _run(preparation: Preparation, options: Options, pieces: Sequence[Piece]) -> None:
+    from scripts.preparation import outputs, shards  # they import what --check does without
+
+    wanted = outputs.wanted_outputs(preparation, options, pieces)
+    remaining = [piece for output in wanted for piece in output.remaining()]
+    require_space(options.out, estimated_bytes(sorted(set(remaining), key=pieces.index), options))
+    for output in wanted:
+        output.complete(preparation, options)
+        print(output.summary())
+    if options.shards:
+        for output in wanted:
+            if output.cropped:
+                print(shards.write_shards(output.path, options.out / "crops", options.out / "shards"))

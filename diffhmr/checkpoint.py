@@ -33,6 +33,8 @@ SHARED_PARTS = ("encoder.", "regressor.")
 """What a SPIN model gives a Diff-HMR as its start, and a Diff-HMR a SPIN."""
 UNKNOWN_SHA256 = "unknown"
 """In place of the body's checksum, in weights of others that were imported without the body at hand."""
+DETECTOR_PARTS = ("encoder.resnet.", "encoder.detector.")
+"""What a model of images with pooling "joints" can give another one, whatever comes behind."""
 STATE_FORMAT = "diffhmr-training-state"
 STATE_VERSION = 1
 _START_ANEW = "start anew under another name, or delete the folder"
@@ -212,11 +214,20 @@ def load_checkpoint(
     return LoadedModel(model, config, body.to(device), int(metadata["step"]), metadata, sha256_file(path))
 
 
-def load_weights(path: str | Path, model: HmrModel, config: ModelConfig) -> None:
+def load_weights(
+    path: str | Path, model: HmrModel, config: ModelConfig, only: tuple[str, ...] | None = None
+) -> None:
     """Give ``model``, built from ``config``, the weights of a model file as its start.
 
     A SPIN file may also start a Diff-HMR, and the reverse: encoder and regressor are taken, the rest stays as it is.
-    Of a file that was imported only what its header names as ``parts`` is taken, perhaps no more than the encoder.
+    Of a file that was imported only what its header names as ``parts`` is taken, perhaps no more than the encoder. A
+    model of keypoints gives one of images everything behind the detector.
+
+    Args:
+        path: of the model file.
+        model: takes the weights.
+        config: of ``model``.
+        only: prefixes of the weights that are wanted; None for all that the file can give.
 
     Raises:
         UserError: as :func:`load_checkpoint`; the file holds another kind of model or one with other layers.
@@ -224,7 +235,7 @@ def load_weights(path: str | Path, model: HmrModel, config: ModelConfig) -> None
     metadata, tensors = _read(path, with_tensors=True)
     given = config_of(metadata, path).model
     other = given.kind
-    if given.rotations != config.rotations and _has_regressor(tensors):
+    if given.rotations != config.rotations and _has_regressor(tensors) and only is None:
         raise UserError(
             f"{path} gives rotations relative to the {given.rotations}, this run wants model.rotations="
             f"{config.rotations}; set it to {given.rotations} or give another init"
@@ -232,11 +243,14 @@ def load_weights(path: str | Path, model: HmrModel, config: ModelConfig) -> None
     wanted = model.state_dict()
     # A model with frozen batch norm does not count batches; its start may.
     tensors = {name: t for name, t in tensors.items() if name in wanted or not name.endswith("num_batches_tracked")}
-    parts = _parts(metadata, path) or (SHARED_PARTS if other != config.kind else None)
-    if parts is not None:
-        kept = {name: value for name, value in wanted.items() if not name.startswith(parts)}
-        tensors = kept | {name: value for name, value in tensors.items() if name.startswith(parts)}
-    _assign(model, tensors, path)
+    parts = only or _parts(metadata, path) or (SHARED_PARTS if other != config.kind else ("",))
+    own: tuple[str, ...] = ()
+    if given.encoder.kind == "keypoints" and config.encoder.kind == "image" and config.encoder.pooling == "joints":
+        own = (*DETECTOR_PARTS, "encoder.appearance.")
+        tensors = {name.replace("encoder.", "encoder.lifter.", 1): value for name, value in tensors.items()}
+    kept = {name: value for name, value in wanted.items() if not name.startswith(parts) or name.startswith(own)}
+    taken = {name: value for name, value in tensors.items() if name.startswith(parts) and not name.startswith(own)}
+    _assign(model, kept | taken, path)
 
 
 def without_downloads(config: ModelConfig) -> ModelConfig:

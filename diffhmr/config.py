@@ -34,8 +34,8 @@ class EncoderConfig(Section):
     backbone: Literal["resnet18", "resnet34", "resnet50"] = "resnet18"
     weights: Literal["none", "imagenet"] = "none"  # not stated in the paper; SPIN starts from ImageNet
     norm: Literal["batch", "frozen"] = "batch"  # frozen: BatchNorm uses its running statistics and does not learn
-    pooling: Literal["average", "joints"] = "average"  # joints: z keeps where the joints seem to be; not in the paper
-    # keypoints: a network over 17 COCO points
+    pooling: Literal["average", "joints"] = "average"  # joints: through detected keypoints; not in the paper
+    # keypoints, and image with pooling joints (always mlp): a network over 17 COCO points
     network: Literal["transformer", "mlp"] = "transformer"  # mlp: much cheaper, for training on a CPU
     width: int = Field(default=256, gt=0)
     layers: int = Field(default=4, gt=0)
@@ -102,8 +102,9 @@ class LossConfig(Section):
     regressor_joints3d: float = Field(default=5.0, ge=0)
     regressor_joints2d: float = Field(default=5.0, ge=0)
     regressor_scale: float = Field(default=1.0, ge=0)
-    # On the joint maps of an image encoder with pooling "joints"; without such an encoder there is no such term.
+    # On the maps of an image encoder with pooling "joints"; without such an encoder there are no such terms.
     encoder_joints2d: float = Field(default=0.2, ge=0)
+    encoder_visible: float = Field(default=0.2, ge=0)
     encoder_parts: float = Field(default=0.5, ge=0)  # which bone each place shows; needs data that know it
     # On the denoiser's estimate of the clean state, weighted by alpha_bar(t); not stated in the paper.
     x0_joints3d: float = Field(default=0.0, ge=0)
@@ -177,7 +178,10 @@ class ExperimentConfig(Section):
     seed: int = Field(default=0, ge=0, lt=2**63)
     output: Path = Field(default=Path("runs"), strict=False)  # the run goes to output/name
     # Checkpoint whose weights are the start. SPIN and Diff-HMR give each other encoder and regressor.
+    # One of keypoints gives a model of images, with pooling joints, everything behind the detector.
     init: Path | None = Field(default=None, strict=False)
+    # Checkpoint with an image encoder of pooling joints, whose backbone and detector are the start.
+    init_detector: Path | None = Field(default=None, strict=False)
     body: BodyConfig = BodyConfig()
     model: ModelConfig = ModelConfig()
     loss: LossConfig = LossConfig()

@@ -113,6 +113,18 @@ def part_error(scores: Tensor, target: Tensor) -> Tensor:
     return functional.cross_entropy(scores, label, reduction="none").mean((-2, -1))
 
 
+def visibility_error(scores: Tensor, visible: Tensor, known: Tensor) -> Tensor:
+    """Binary cross-entropy ``[...]`` in nats of the logits ``scores [..., K]``, mean over all K joints.
+
+    Args:
+        scores: of a joint being seen.
+        visible: bool ``[..., K]``.
+        known: bool ``[..., K]``; the other joints count 0.
+    """
+    entropy = functional.binary_cross_entropy_with_logits(scores, visible.to(scores.dtype), reduction="none")
+    return torch.where(known, entropy, 0).mean(-1)
+
+
 def scale_penalty(camera: Tensor) -> Tensor:
     """``exp(-10 s)^2``, ``[...]``, of cameras ``[..., 3]``: keeps the scale s positive (SPIN, ``train/trainer.py``).
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from diffhmr.batch import ImageBatch
 from diffhmr.checkpoint import (
+    DETECTOR_PARTS,
     TrainingState,
     load_body,
     load_state,
@@ -74,7 +75,7 @@ def run(config: ExperimentConfig, *, resume: bool = False) -> Path:
         # Every process has to have looked at the folder before the main one writes to it.
         processes.wait()
         ensure_folder(folder)
-        trainer = Trainer(config, processes, pretrained=state is None and config.init is None)
+        trainer = Trainer(config, processes, pretrained=state is None and not (config.init or config.init_detector))
         if state is None:
             trainer.start()
         else:
@@ -170,7 +171,7 @@ class Trainer:
         return self._average
 
     def start(self) -> None:
-        """Give the model its start: the statistics of the people in the data, then the weights of ``init`` if any.
+        """Give the model its start: the statistics of the people in the data, then the weights of other files if any.
 
         Raises:
             UserError: ``init`` does not fit the model.
@@ -180,6 +181,8 @@ class Trainer:
         self.model.set_statistics(params.to(device), camera.to(device))
         if self.config.init is not None:
             load_weights(self.config.init, self.model, self.config.model)
+        if self.config.init_detector is not None:
+            load_weights(self.config.init_detector, self.model, self.config.model, only=DETECTOR_PARTS)
         self._average = Ema(self.model, self.config.train.ema_decay)
 
     def restore(self, state: TrainingState) -> None:

@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from diffhmr.body.model import BodyModel
 from diffhmr.checkpoint import (
+    DETECTOR_PARTS,
     TrainingState,
     load_body,
     load_checkpoint,
@@ -213,6 +214,24 @@ def test_spin_and_diffhmr_start_each_others_encoder_and_regressor(
     for name, value in model.state_dict().items():
         taken = name.startswith(("encoder.", "regressor."))
         assert torch.equal(value, given.state_dict()[name] if taken else before[name])
+
+
+def test_keypoints_give_images_everything_behind_the_detector(tmp_path: Path, body: BodyModel) -> None:
+    keypoints = make_config(encoder={"kind": "keypoints", "network": "mlp", "width": 16, "layers": 1})
+    images = make_config(encoder={"kind": "image", "pooling": "joints", "width": 16, "layers": 1})
+    given, other, model = (build_model(config.model, body) for config in (keypoints, images, images))
+    save_model(tmp_path / "keypoints.safetensors", given, keypoints, body, step=0)
+    save_model(tmp_path / "images.safetensors", other, images, body, step=0)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    load_weights(tmp_path / "keypoints.safetensors", model, images.model)
+    load_weights(tmp_path / "images.safetensors", model, images.model, only=DETECTOR_PARTS)
+    for name, value in model.state_dict().items():
+        if name.startswith(("encoder.resnet.", "encoder.detector.")):
+            assert torch.equal(value, other.state_dict()[name])
+        elif name.startswith("encoder.appearance."):
+            assert torch.equal(value, before[name])
+        else:
+            assert torch.equal(value, given.state_dict()[name.replace("encoder.lifter.", "encoder.")])
 
 
 def test_weights_for_rotations_of_another_frame(tmp_path: Path, body: BodyModel) -> None:

@@ -19,6 +19,7 @@ from diffhmr.losses import (
     scale_penalty,
     shape_error,
     state_error,
+    visibility_error,
     x0_terms,
 )
 from tests.models.people import BODY_FILE, random_batch, without_labels
@@ -105,6 +106,14 @@ def test_part_error_compares_each_place_with_its_middle_pixel() -> None:
     assert part_error(scores, part).tolist() == pytest.approx([0, 0], abs=1e-6)
     scores[1, :, 3, 0] = 0.0
     assert part_error(scores, part)[1].item() == pytest.approx(math.log(25) / 16, rel=1e-5)
+
+
+def test_visibility_error_counts_known_joints_only() -> None:
+    scores = torch.tensor([[0.0, 3.0, -3.0, float("nan")], [0.0, 0.0, 0.0, 0.0]])
+    visible = torch.tensor([[True, True, True, True], [False, True, False, True]])
+    known = torch.tensor([[True, True, True, False], [False, False, False, False]])
+    wanted = (math.log(2) + math.log1p(math.exp(-3)) + math.log1p(math.exp(3))) / 4
+    assert visibility_error(scores, visible, known).tolist() == pytest.approx([wanted, 0], rel=1e-6)
 
 
 def test_scale_penalty_is_that_of_spin_and_stays_finite() -> None:

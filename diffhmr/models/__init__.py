@@ -53,7 +53,8 @@ def _build_encoder(config: EncoderConfig) -> Encoder:
         return KeypointMlpEncoder(config.width, config.layers)
     if config.kind == "keypoints":
         return KeypointEncoder(config.width, config.layers, config.heads)
-    return ImageEncoder(config.backbone, config.weights == "imagenet", config.norm, config.pooling)
+    pretrained = config.weights == "imagenet"
+    return ImageEncoder(config.backbone, pretrained, config.norm, config.pooling, config.width, config.layers)
 
 
 def _build_denoiser(config: ModelConfig, z_dim: int, state_dim: int) -> MlpDenoiser | UnetDenoiser:

@@ -11,8 +11,9 @@ import torchvision
 from torch import Tensor, nn
 
 from diffhmr.batch import ImageBatch
+from diffhmr.body.joints import COCO17_FROM_SPIN49
 from diffhmr.errors import UserError
-from diffhmr.models.joint_pooling import JointPooling
+from diffhmr.models.joint_detector import NUM_JOINTS, JointDetector, JointMaps, expected_positions
 
 Backbone = Literal["resnet18", "resnet34", "resnet50"]
 Norm = Literal["batch", "frozen"]
@@ -32,24 +33,24 @@ class Encoding(NamedTuple):
 
     Attributes:
         z: ``[B, D]``.
-        scores: ``[B, 49, H, W]`` maps whose softmax says where the joints are; None without pooling "joints".
-        parts: ``[B, 25, H, W]`` logits of background and SMPL's 24 bones in every place; None as above.
+        maps: where the joints seem to be; None without pooling "joints".
     """
 
     z: Tensor
-    scores: Tensor | None = None
-    parts: Tensor | None = None
+    maps: JointMaps | None = None
 
     def float(self) -> Encoding:
         """The same in float32."""
-        scores, parts = (None if value is None else value.float() for value in self[1:])
-        return Encoding(self.z.float(), scores, parts)
+        return Encoding(self.z.float(), None if self.maps is None else self.maps.float())
 
 
 class ImageEncoder(nn.Module):
     """A torchvision ResNet whose pooled feature is z; normalises the image itself.
 
-    With ``pooling`` "joints" z also knows where the joints seem to be, see :mod:`diffhmr.models.joint_pooling`.
+    With ``pooling`` "joints" the picture is read in two steps: a detector tells where the joints are
+    (:mod:`diffhmr.models.joint_detector`), and its 17 COCO points go through the network of
+    :class:`KeypointMlpEncoder`, to which the pooled feature adds what points do not say. A model of keypoints can
+    therefore be the start of everything behind the detector.
 
     Works with either memory format: after ``model.to(memory_format=torch.channels_last)`` the convolutions keep it.
 
@@ -59,6 +60,7 @@ class ImageEncoder(nn.Module):
         norm: ``frozen`` makes BatchNorm a fixed affine map by the statistics that were loaded. Without pretrained
             weights it starts as the identity and only makes sense for a model that continues from a checkpoint.
         pooling: what z is made of.
+        width, layers: of the network behind the detector, with pooling "joints".
 
     Raises:
         UserError: the weights are neither in torchvision's cache nor can be fetched.
@@ -68,7 +70,13 @@ class ImageEncoder(nn.Module):
     std: Tensor
 
     def __init__(
-        self, backbone: Backbone, pretrained: bool = False, norm: Norm = "batch", pooling: Pooling = "average"
+        self,
+        backbone: Backbone,
+        pretrained: bool = False,
+        norm: Norm = "batch",
+        pooling: Pooling = "average",
+        width: int = 512,
+        layers: int = 4,
     ) -> None:
         super().__init__()
         norm_layer = torchvision.ops.FrozenBatchNorm2d if norm == "frozen" else nn.BatchNorm2d
@@ -77,15 +85,17 @@ class ImageEncoder(nn.Module):
             self.resnet.load_state_dict(_imagenet_weights(backbone))
         self.dim = int(self.resnet.fc.in_features)
         self.resnet.fc = nn.Identity()
-        self.joint_pooling: JointPooling | None = None
+        self.pooling = pooling
         if pooling == "joints":
-            self.joint_pooling = JointPooling((self.dim // 4, self.dim // 2, self.dim), self.dim)
-            self.dim = self.joint_pooling.dim
+            self.detector = JointDetector((self.dim // 4, self.dim // 2, self.dim), self.dim)
+            self.lifter = KeypointMlpEncoder(width, layers)
+            self.appearance = _Appearance(self.dim, width)
+            self.dim = width
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).reshape(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD).reshape(3, 1, 1), persistent=False)
 
     def forward(self, batch: ImageBatch) -> Encoding:
-        """z of ``batch.image``: average-pooled, 512 numbers for ResNet-18 and -34, 2048 for ResNet-50.
+        """z of ``batch.image``; average-pooled, 512 numbers for ResNet-18 and -34, 2048 for ResNet-50.
 
         Raises:
             UserError: the batch has no images.
@@ -93,7 +103,7 @@ class ImageEncoder(nn.Module):
         if batch.image is None:
             raise UserError("this model looks at images, but the input holds keypoints only: use a keypoint model")
         image = (batch.image - self.mean) / self.std
-        if self.joint_pooling is None:
+        if self.pooling == "average":
             return Encoding(self.resnet(image))
         net = self.resnet
         features = net.layer1(net.maxpool(net.relu(net.bn1(net.conv1(image)))))
@@ -101,7 +111,34 @@ class ImageEncoder(nn.Module):
         for layer in (net.layer2, net.layer3, net.layer4):
             features = layer(features)
             maps.append(features)
-        return Encoding(*self.joint_pooling(maps, net.avgpool(features).flatten(1)))
+        pooled = net.avgpool(features).flatten(1)
+        found: JointMaps = self.detector(maps, pooled)
+        positions = expected_positions(found.scores)[0]
+        seen = found.visible.float().sigmoid().unsqueeze(-1)
+        coco = list(COCO17_FROM_SPIN49)
+        points = torch.cat([positions, seen], dim=-1)[:, coco]
+        extra = self.appearance(pooled, torch.cat([positions, seen], dim=-1))
+        return Encoding(self.lifter.lift(points, seen[:, coco], extra), found)
+
+
+class _Appearance(nn.Module):
+    """What the pooled feature and all 49 positions add to the 17 points: little at first."""
+
+    def __init__(self, pooled: int, width: int) -> None:
+        super().__init__()
+        self.input = nn.Linear(pooled + 3 * NUM_JOINTS, width)
+        self.block = nn.Sequential(
+            nn.LayerNorm(width), nn.Linear(width, width), nn.GELU(), nn.Linear(width, width), nn.LayerNorm(width)
+        )
+        self.output = nn.Linear(width, width)
+        with torch.no_grad():
+            self.output.weight.mul_(0.1)
+            self.output.bias.zero_()
+
+    def forward(self, pooled: Tensor, points: Tensor) -> Tensor:
+        """``[B, width]`` of ``pooled [B, C]`` and ``points [B, 49, 3]``."""
+        result: Tensor = self.output(self.block(self.input(torch.cat([pooled.float(), points.flatten(1)], dim=-1))))
+        return result
 
 
 class KeypointEncoder(nn.Module):
@@ -179,11 +216,22 @@ class KeypointMlpEncoder(nn.Module):
         """
         keypoints = require_keypoints(batch)
         seen = keypoints[..., 2:] > 0
-        features = torch.cat([torch.where(seen, _point_features(keypoints), 0), seen.to(keypoints.dtype)], dim=-1)
-        hidden: Tensor = self.input(features.flatten(1))
+        # Whatever an unseen point's coordinates are, they say nothing.
+        return Encoding(self.lift(torch.where(seen, keypoints, 0), seen.to(keypoints.dtype)))
+
+    def lift(self, points: Tensor, seen: Tensor, extra: Tensor | None = None) -> Tensor:
+        """z ``[B, width]`` of ``points [B, 17, 3]``.
+
+        Args:
+            points: x, y, confidence.
+            seen: ``[B, 17, 1]`` probability that the point is one; a share of its features counts.
+            extra: ``[B, width]``, added before the last normalisation.
+        """
+        hidden: Tensor = self.input(torch.cat([_point_features(points) * seen, seen], dim=-1).flatten(1))
         for block in self.blocks:
             hidden = hidden + block(hidden)
-        return Encoding(self.norm(hidden))
+        result: Tensor = self.norm(hidden if extra is None else hidden + extra)
+        return result
 
 
 def require_keypoints(batch: ImageBatch) -> Tensor:

@@ -10,9 +10,10 @@ from diffhmr.body.codec import StateCodec
 from diffhmr.body.model import BodyModel
 from diffhmr.body.params import SmplParams
 from diffhmr.geometry.rotation import mean_rotation
-from diffhmr.losses import heatmap_error, part_error, regressor_terms, seen_joints2d
+from diffhmr.losses import heatmap_error, part_error, regressor_terms, seen_joints2d, visibility_error
 from diffhmr.models.encoders import Encoder, Encoding
 from diffhmr.models.item_random import draw_seed, step_keys
+from diffhmr.models.joint_detector import JointMaps
 from diffhmr.models.regressor import Regressor
 
 
@@ -96,11 +97,21 @@ class PointEstimator(nn.Module):
         terms = regressor_terms(
             estimate.params, estimate.camera, targets, self.body, self.active_terms, self.regressor.frame
         )
-        if encoding.scores is not None and "encoder_joints2d" in self.active_terms:
-            terms["encoder_joints2d"] = heatmap_error(encoding.scores, seen_joints2d(targets))
-        if encoding.parts is not None and "encoder_parts" in self.active_terms and targets.part is not None:
-            terms["encoder_parts"] = part_error(encoding.parts, targets.part)
+        if encoding.maps is not None:
+            terms |= map_terms(encoding.maps, targets, self.active_terms)
         return terms
+
+
+def map_terms(maps: JointMaps, targets: Targets, active: frozenset[str]) -> dict[str, Tensor]:
+    """The terms on the maps of a detector, ``[B]`` each, of those named in ``active`` whose labels there are."""
+    terms = {}
+    if "encoder_joints2d" in active:
+        terms["encoder_joints2d"] = heatmap_error(maps.scores, seen_joints2d(targets))
+    if "encoder_visible" in active:
+        terms["encoder_visible"] = visibility_error(maps.visible, targets.visible, targets.joints2d[..., 2] > 0)
+    if "encoder_parts" in active and targets.part is not None:
+        terms["encoder_parts"] = part_error(maps.parts, targets.part)
+    return terms
 
 
 def require_targets(batch: ImageBatch) -> Targets:

@@ -24,7 +24,7 @@ from tests.models.people import random_batch, random_params, small_config, some_
 ALL_TERMS = LossConfig(x0_joints3d=1.0, x0_joints2d=1.0)
 SAMPLER = SamplerConfig(name="dpm_solver_pp_2m", steps=4)
 
-MAP_TERMS = {"encoder_joints2d", "encoder_parts"}
+MAP_TERMS = {"encoder_joints2d", "encoder_visible", "encoder_parts"}
 VARIANTS: dict[str, dict[str, Any]] = {
     "default": {},
     "pose": {"state": ("pose",)},
@@ -43,7 +43,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "keypoint_mlp": {"encoder": {"network": "mlp"}},
     "image": {"encoder": {"kind": "image"}},
     "image_frozen": {"encoder": {"kind": "image", "norm": "frozen"}},
-    "image_joints": {"encoder": {"kind": "image", "pooling": "joints"}},
+    "image_joints": {"encoder": {"kind": "image", "pooling": "joints", "width": 32, "layers": 1}},
 }
 
 

@@ -1,16 +1,17 @@
-"""Pooling that keeps where things are: expected joint positions from the feature maps. Not in the paper.
+"""Where the joints are in the picture, which of them are seen, and which bone each place shows. Not in the paper.
 
 Average pooling forgets places, which makes it slow to learn from scratch where limbs are. Here every joint has a map of
 scores over the picture, whose softmax gives an expected position (integral regression, Sun et al., ECCV 2018; spatial
-softmax, Finn et al., ICRA 2016) that can be supervised directly. z is still one vector.
+softmax, Finn et al., ICRA 2016) that can be supervised directly.
 
-A second head says which bone's surface each place shows. z does not see it: where such labels exist, they teach the
+A second head says which bone's surface each place shows. Nothing reads it: where such labels exist, they teach the
 features far more per picture than the joints do.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as functional
@@ -23,40 +24,45 @@ NUM_PARTS = 1 + 24
 """Background and SMPL's bones."""
 
 _MAP_CHANNELS = 128
-_NECK_BLOCKS = 2
 
 
-class JointPooling(nn.Module):
-    """Feature maps of three strides to z, which ends with the expected positions of the joints of SPIN49.
+class JointMaps(NamedTuple):
+    """What a detector says of B pictures.
 
-    Args:
-        channels: of the maps, finest first.
-        pooled: size of the average-pooled feature.
-        width: of the part of z that a residual MLP makes of the pooled feature, the positions and their scores.
+    Attributes:
+        scores: ``[B, 49, H, W]``, whose softmax over the places says where the joints of SPIN49 are.
+        parts: ``[B, 25, H, W]`` logits of background and SMPL's 24 bones in every place.
+        visible: ``[B, 49]`` logits of the joints being seen.
     """
 
-    def __init__(self, channels: Sequence[int], pooled: int, width: int = 512) -> None:
+    scores: Tensor
+    parts: Tensor
+    visible: Tensor
+
+    def float(self) -> JointMaps:
+        """The same in float32."""
+        return JointMaps(*(value.float() for value in self))
+
+
+class JointDetector(nn.Module):
+    """Feature maps of three strides, the finest 8, to maps of stride 4.
+
+    Args:
+        channels: of the feature maps, finest first.
+        pooled: size of the average-pooled feature.
+    """
+
+    def __init__(self, channels: Sequence[int], pooled: int) -> None:
         super().__init__()
-        self.dim = width + 2 * NUM_JOINTS
         self.lateral = nn.ModuleList(nn.Conv2d(count, _MAP_CHANNELS, 1) for count in channels)
         self.mix = nn.Conv2d(_MAP_CHANNELS, _MAP_CHANNELS, 3, padding=1)
         # Four neighbouring places per cell: features of stride 8 know their surroundings more finely than that.
         self.score = nn.Conv2d(_MAP_CHANNELS, 4 * NUM_JOINTS, 1)
         self.part = nn.Conv2d(_MAP_CHANNELS, 4 * NUM_PARTS, 1)
-        self.input = nn.Linear(pooled + 3 * NUM_JOINTS, width)
-        self.blocks = nn.ModuleList(
-            nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
-            for _ in range(_NECK_BLOCKS)
-        )
-        self.norm = nn.LayerNorm(width)
+        self.visible = nn.Linear(pooled + NUM_JOINTS, NUM_JOINTS)
 
-    def forward(self, maps: Sequence[Tensor], pooled: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """z ``[B, dim]``, the scores ``[B, 49, 2H, 2W]`` of the joints and those of the parts ``[B, 25, 2H, 2W]``.
-
-        Args:
-            maps: ``[B, C, H, W]``, finest first.
-            pooled: ``[B, pooled]``.
-        """
+    def forward(self, maps: Sequence[Tensor], pooled: Tensor) -> JointMaps:
+        """The maps of features ``[B, C, H, W]``, finest first, and ``pooled [B, C]``."""
         size = maps[0].shape[-2:]
         merged = sum(
             functional.interpolate(lateral(features), size, mode="nearest")
@@ -65,12 +71,9 @@ class JointPooling(nn.Module):
         assert isinstance(merged, Tensor)
         mixed = functional.relu(self.mix(functional.relu(merged)))
         scores = functional.pixel_shuffle(self.score(mixed), 2)
-        positions, peaks = expected_positions(scores)
-        hidden: Tensor = self.input(torch.cat([pooled.float(), positions.flatten(1), peaks], dim=-1))
-        for block in self.blocks:
-            hidden = hidden + block(hidden)
-        z = torch.cat([self.norm(hidden).float(), positions.flatten(1)], dim=-1)
-        return z, scores, functional.pixel_shuffle(self.part(mixed), 2)
+        sharpness = expected_positions(scores)[1]
+        visible = self.visible(torch.cat([pooled.float(), sharpness], dim=-1))
+        return JointMaps(scores, functional.pixel_shuffle(self.part(mixed), 2), visible)
 
 
 def expected_positions(scores: Tensor) -> tuple[Tensor, Tensor]:

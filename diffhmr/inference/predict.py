@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -133,8 +133,20 @@ def predict(
         batch = make_batch(chunk, loaded.config.data.image_size, images).to(device)
         with torch.no_grad():
             prediction = _sample(loaded.model, batch, chunk, sampler, options)
-            results += [_place(person, prediction, row, source) for row, person in enumerate(chunk)]
+            results += [_place_row(person, prediction, row, source) for row, person in enumerate(chunk)]
     return results
+
+
+def _place_row(person: PersonInput, prediction: Prediction, row: int, source: _Source) -> PersonResult:
+    """Row ``row`` of a prediction in the camera of the full image."""
+    params, camera = prediction.params.map(lambda value: value[row]), prediction.camera[row]
+    values = (params.global_orient, params.body_pose, params.betas, camera)
+    if not all(bool(value.isfinite().all()) for value in values):
+        name = f"{person.photo.path.name}, person {person.index}"
+        raise UserError(f"{name}: the model's output is not finite; use another checkpoint")
+    about = source.about(person, prediction.deterministic)
+    focal, body = source.options.focal_px, source.loaded.body
+    return place(person, params, camera, body, focal, prediction.deterministic, about)
 
 
 def _sample(
@@ -231,12 +243,10 @@ class _Source:
     options: PredictOptions
     checkpoint: str
 
-    def metadata(self, deterministic: bool) -> dict[str, Any]:
-        loaded, body = self.loaded, self.loaded.body
+    def about(self, person: PersonInput, deterministic: bool) -> dict[str, Any]:
+        """Metadata that say which model predicted ``person``, and how."""
+        loaded = self.loaded
         return {
-            "format": FORMAT,
-            "version": VERSION,
-            "body": {"name": body.name, "file": str(body.path), "sha256": body.sha256},
             "checkpoint": {
                 "path": self.checkpoint,
                 "sha256": loaded.sha256,
@@ -254,43 +264,47 @@ class _Source:
                 "steps": self.sampler.steps,
                 "eta": self.sampler.eta,
             },
+            # 0 when nothing was pulled; otherwise the reprojection error is to the points that pulled.
+            "guidance": _guidance(loaded.model, person, self.options),
         }
 
 
-def _place(person: PersonInput, prediction: Prediction, row: int, source: _Source) -> PersonResult:
-    """Row ``row`` of a prediction as a result in the camera of the full image."""
-    photo, body, options = person.photo, source.loaded.body, source.options
-    name = f"{photo.path.name}, person {person.index}"
-    local = prediction.params.map(lambda value: value[row])
-    camera = prediction.camera[row]
-    values = (local.global_orient, local.body_pose, local.betas, camera)
-    if not all(bool(value.isfinite().all()) for value in values):
-        raise UserError(f"{name}: the model's output is not finite; use another checkpoint")
-    focal = options.focal_px or default_focal(photo.width, photo.height)
+def place(
+    person: PersonInput,
+    params: SmplParams,
+    camera: Tensor,
+    body: BodyModel,
+    focal_px: float | None,
+    deterministic: bool,
+    about: Mapping[str, Any],
+) -> PersonResult:
+    """S bodies in the frame of a crop camera as a result in the camera of the full image.
+
+    Args:
+        person: whose bodies they are.
+        params: ``[S]``; number 0 is the single answer.
+        camera: ``[S, 3]`` of the crop.
+        body: to which the parameters belong.
+        focal_px: of the photo; None for :func:`default_focal`.
+        deterministic: all S are the same.
+        about: metadata that say where the bodies come from.
+    """
+    photo = person.photo
+    focal = focal_px or default_focal(photo.width, photo.height)
     intrinsic = intrinsics(focal, photo.width, photo.height).to(camera)
-    params = to_full_camera(local, camera, person, intrinsic, body)
+    params = to_full_camera(params, camera, person, intrinsic, body)
     smpl, coco = body.joints(params, SMPL24), body.joints(params, COCO17)
     keypoints = None
     if person.keypoints is not None:
         labelled = torch.from_numpy(person.keypoints.labelled).float().unsqueeze(-1)
         keypoints = torch.cat([torch.from_numpy(person.keypoints.points).float(), labelled], dim=-1)
     pixels = project(coco, intrinsic).cpu()
-    metadata = source.metadata(prediction.deterministic) | {
-        # 0 when nothing was pulled; otherwise the reprojection error below is to the points that pulled.
-        "guidance": _guidance(source.loaded.model, person, options),
-        "image": {"path": str(photo.path), "width": photo.width, "height": photo.height},
-        "person": {"index": person.index, "item_seed": person.item_seed},
-        "camera": {
-            "focal_px": round(focal, 3),
-            "focal_source": "default: diagonal of the image" if options.focal_px is None else "given",
-            "K": intrinsic.double().tolist(),
-        },
-        "box": {
-            "x0_y0_x1_y1": [round(value, 3) for value in person.box],
-            "source": person.box_source,
-            "crop_centre": [round(value, 3) for value in person.centre],
-            "crop_side": round(person.side, 3),
-        },
+    metadata = {
+        "format": FORMAT,
+        "version": VERSION,
+        "body": {"name": body.name, "file": str(body.path), "sha256": body.sha256},
+        **about,
+        **_about_picture(person, intrinsic, given=focal_px is not None),
         "reprojection": None if keypoints is None else reprojection(pixels, keypoints, person.longer_side),
     }
     vertices, root = body(params).vertices, smpl[:, 0]
@@ -303,7 +317,27 @@ def _place(person: PersonInput, prediction: Prediction, row: int, source: _Sourc
         joints_smpl24=smpl.cpu(),
         joints_coco17=coco.cpu(),
         keypoints=keypoints,
-        joint_spread_mm=spread_mm(smpl, root, prediction.deterministic).cpu(),
-        vertex_spread_mm=spread_mm(vertices, root, prediction.deterministic).cpu(),
+        joint_spread_mm=spread_mm(smpl, root, deterministic).cpu(),
+        vertex_spread_mm=spread_mm(vertices, root, deterministic).cpu(),
         metadata=metadata,
     )
+
+
+def _about_picture(person: PersonInput, intrinsic: Tensor, *, given: bool) -> dict[str, Any]:
+    """Metadata of photo, person, camera and box; ``given``: the focal length of the camera is no guess."""
+    photo = person.photo
+    return {
+        "image": {"path": str(photo.path), "width": photo.width, "height": photo.height},
+        "person": {"index": person.index, "item_seed": person.item_seed},
+        "camera": {
+            "focal_px": round(float(intrinsic[0, 0]), 3),
+            "focal_source": "given" if given else "default: diagonal of the image",
+            "K": intrinsic.double().tolist(),
+        },
+        "box": {
+            "x0_y0_x1_y1": [round(value, 3) for value in person.box],
+            "source": person.box_source,
+            "crop_centre": [round(value, 3) for value in person.centre],
+            "crop_side": round(person.side, 3),
+        },
+    }

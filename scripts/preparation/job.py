@@ -317,9 +317,11 @@ def _plain(value: Any) -> Any:
 
 
 def _run(preparation: Preparation, options: Options, pieces: Sequence[Piece]) -> None:
-    from scripts.preparation import outputs, shards  # they import what --check does without
+    # They import what --check does without.
+    from scripts.preparation.outputs import wanted_outputs
+    from scripts.preparation.shards import write_shards
 
-    wanted = outputs.wanted_outputs(preparation, options, pieces)
+    wanted = wanted_outputs(preparation, options, pieces)
     remaining = [piece for output in wanted for piece in output.remaining()]
     require_space(options.out, estimated_bytes(sorted(set(remaining), key=pieces.index), options))
     for output in wanted:
@@ -328,4 +330,4 @@ def _run(preparation: Preparation, options: Options, pieces: Sequence[Piece]) ->
     if options.shards:
         for output in wanted:
             if output.cropped:
-                print(shards.write_shards(output.path, options.out / "crops", options.out / "shards"))
+                print(write_shards(output.path, options.out / "crops", options.out / "shards"))

@@ -107,9 +107,9 @@ class Output:
         for piece in self.pieces:
             with np.load(self._part(piece), allow_pickle=False) as archive:
                 parts.append({name: archive[name] for name in archive.files})
-        names = parts[0].keys()
+        names = list(parts[0])
         for piece, part in zip(self.pieces, parts, strict=True):
-            assert part.keys() == names, f"{piece.key} has {sorted(part.keys() ^ names)} or lacks it"
+            assert part.keys() == set(names), f"{piece.key} has {sorted(part.keys() ^ set(names))} or lacks it"
         counts = {
             name[len(COUNT) :]: int(sum(part[name] for part in parts)) for name in names if name.startswith(COUNT)
         }

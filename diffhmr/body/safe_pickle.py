@@ -1,7 +1,7 @@
-"""Reading SMPL's official pickles without running code from them and without chumpy.
+"""Reading the official pickles of SMPL and of data sets without running code from them and without chumpy.
 
 A pickle is a program: loading one with :mod:`pickle` runs whatever its author wrote. The unpickler here knows only the
-few classes that SMPL's files use, and builds none of them: objects of NumPy, chumpy and scipy.sparse become inert
+few classes that such files use, and builds none of them: objects of NumPy, chumpy and scipy.sparse become inert
 records of what the file says about them, from which :func:`to_array` takes the numbers. Everything else is refused.
 """
 
@@ -63,7 +63,7 @@ def _array_from_buffer(buffer: Any, dtype: Any, shape: Any, order: Any = "C", *_
 def _new_object(cls: Any, *_: Any) -> Record:
     """Stand-in for ``copyreg._reconstructor``, which protocols 0 and 1 call for every object."""
     if not (isinstance(cls, type) and issubclass(cls, Record)):
-        raise UserError("the pickle rebuilds an object of a class that body files do not use; it is not loaded")
+        raise UserError("the pickle rebuilds an object of a class that plain data do not use; it is not loaded")
     return cls()
 
 
@@ -91,7 +91,7 @@ _SPARSE_CLASSES = {"csc_matrix", "csr_matrix", "coo_matrix", "csc_array", "csr_a
 
 
 class _RestrictedUnpickler(pickle.Unpickler):
-    """Finds only what SMPL's files need."""
+    """Finds only what files of numbers need."""
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) in _ALLOWED:
@@ -100,29 +100,50 @@ class _RestrictedUnpickler(pickle.Unpickler):
         if chumpy or (module.startswith("scipy.sparse") and name in _SPARSE_CLASSES):
             return type(name, (Record,), {"class_name": f"{module}.{name}"})
         raise UserError(
-            f"the pickle asks for {module}.{name}, which no body file needs and which could run code; it is not loaded"
+            f"the pickle asks for {module}.{name}, which plain data do not need and could run code; it is not loaded"
         )
 
 
-def load_pickle(path: str | Path) -> dict[str, Any]:
+def load_pickle(path: str | Path, what: str = "a body model") -> dict[str, Any]:
     """Read a pickled dictionary, written by Python 2 or 3, without running code from it.
 
-    Arrays and objects of chumpy and scipy.sparse come as :class:`Record`; :func:`to_array` gives their numbers.
+    Arrays, NumPy's scalars and objects of chumpy and scipy.sparse come as :class:`Record`, at any depth;
+    :func:`to_array` gives their numbers. Text of Python 2 is read as latin1.
+
+    Args:
+        path: the file.
+        what: the dictionary should hold, for the message.
 
     Raises:
         UserError: the file asks for a class that is not allowed, is truncated or damaged, or holds no dictionary.
     """
+    loaded = _load(path)
+    if not isinstance(loaded, dict):
+        raise UserError(f"{path} holds a {type(loaded).__name__}, not the dictionary of {what}; use another file")
+    return loaded
+
+
+def load_pickled_array(path: str | Path) -> np.ndarray:
+    """Read a pickled array, dense or sparse, without running code from it.
+
+    Raises:
+        UserError: as :func:`load_pickle`, or the file holds something else.
+    """
+    try:
+        return to_array(_load(path))
+    except UserError as error:
+        raise error if str(path) in str(error) else UserError(f"{path} holds no array: {error}") from error
+
+
+def _load(path: str | Path) -> Any:
     content = Path(path).read_bytes()
     try:
-        loaded = _RestrictedUnpickler(io.BytesIO(content), encoding="latin1").load()
+        return _RestrictedUnpickler(io.BytesIO(content), encoding="latin1").load()
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
     except Exception as error:  # whatever a damaged file makes of the unpickler's stack machine
         reason = str(error) or type(error).__name__
         raise UserError(f"{path} is no readable pickle ({reason}); it may be truncated: download it again") from error
-    if not isinstance(loaded, dict):
-        raise UserError(f"{path} holds a {type(loaded).__name__}, not the dictionary of a body model; use another file")
-    return loaded
 
 
 def to_array(value: Any) -> np.ndarray:

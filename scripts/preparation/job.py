@@ -33,6 +33,9 @@ _CROP_BYTES = 60_000
 _log = logging.getLogger(__name__)
 
 
+State = Literal["found", "missing", "incomplete"]
+
+
 @dataclass(frozen=True)
 class Finding:
     """What a check says about one part of a release.
@@ -40,7 +43,8 @@ class Finding:
     Attributes:
         what: the part in words, such as "train sequences".
         path: where it is or should be.
-        state: found; missing: nothing of it is there; incomplete: something of it is.
+        state: found; missing: nothing of it is there; incomplete: something of it is, and :meth:`Preparation.pieces`
+            gives the pieces that can be converted, for users who want no more.
         detail: such as "24 of 24 files".
         needed: whether the conversion is impossible without it.
         remedy: what to download from where and where to unpack it.
@@ -49,7 +53,7 @@ class Finding:
 
     what: str
     path: Path
-    state: Literal["found", "missing", "incomplete"]
+    state: State
     detail: str = ""
     needed: bool = True
     remedy: str = ""
@@ -126,6 +130,7 @@ class Options:
     crops: bool
     crop_margin: float
     shards: bool
+    partial: bool
     workers: int
 
 
@@ -161,11 +166,12 @@ def main(
     if arguments.check:
         print(render_check(made, options, findings))
         return 0
-    _require_complete(made, options, findings)
+    lacking = _lacking(options, findings)
+    _require_complete(made, options, lacking)
     pieces = _wanted_pieces(made, options)
     ensure_folder(options.out)
     with _only_process(options.out):
-        _run(made, options, pieces)
+        _run(made, options, pieces, lacking)
     return 0
 
 
@@ -185,6 +191,10 @@ def _add_shared_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--shards", action="store_true", help="also pack crops and labels into shuffled tar shards; implies --crops"
     )
+    parser.add_argument(
+        "--partial", action="store_true",
+        help="convert what is there of an incomplete release; the label files say that they are not whole",
+    )  # fmt: skip
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes (default: %(default)s)")
 
 
@@ -203,6 +213,7 @@ def _options(arguments: argparse.Namespace, name: str) -> Options:
         crops=arguments.crops or arguments.shards,
         crop_margin=arguments.crop_margin,
         shards=arguments.shards,
+        partial=arguments.partial,
         workers=arguments.workers,
     )
 
@@ -222,9 +233,10 @@ def render_check(preparation: Preparation, options: Options, findings: Sequence[
         lines.append(f"  {finding.state:<10}  {finding.what:<{width}}  {detail}{finding.path}{optional}")
         if finding.state != "found" and finding.remedy:
             remedies.setdefault(finding.remedy, []).append(finding.what)
-    lines += [f"  get {', '.join(whats)}: {remedy}" for remedy, whats in remedies.items()]
+    for remedy, whats in remedies.items():
+        lines.append(f"  get{'' if len(remedies) == 1 else f' {", ".join(whats)}'}: {remedy}")
     if _lacking(options, findings):
-        lines.append("  not complete: convert what is there by naming its splits with --splits")
+        lines.append("  not complete: --splits converts splits that are, --partial what is there of the others")
     else:
         pieces = _wanted_pieces(preparation, options)
         size = estimated_bytes(pieces, options)
@@ -244,11 +256,12 @@ def _lacking(options: Options, findings: Sequence[Finding]) -> list[Finding]:
     ]
 
 
-def _require_complete(preparation: Preparation, options: Options, findings: Sequence[Finding]) -> None:
-    lacking = _lacking(options, findings)
-    if lacking:
-        first = lacking[0]
-        more = f" and {len(lacking) - 1} more (see --check)" if len(lacking) > 1 else ""
+def _require_complete(preparation: Preparation, options: Options, lacking: Sequence[Finding]) -> None:
+    """With ``--partial`` only of what nothing is there."""
+    stopping = [finding for finding in lacking if finding.state == "missing" or not options.partial]
+    if stopping:
+        first = stopping[0]
+        more = f" and {len(stopping) - 1} more (see --check)" if len(stopping) > 1 else ""
         detail = f" ({first.detail})" if first.detail else ""
         remedy = first.remedy or f"get it from {preparation.source}"
         raise UserError(f"{preparation.name}: {first.what} {first.state}: {first.path}{detail}{more}; {remedy}")
@@ -316,12 +329,12 @@ def _plain(value: Any) -> Any:
     return value if value is None or isinstance(value, (str, int, float, bool)) else str(value)
 
 
-def _run(preparation: Preparation, options: Options, pieces: Sequence[Piece]) -> None:
+def _run(preparation: Preparation, options: Options, pieces: Sequence[Piece], lacking: Sequence[Finding]) -> None:
     # They import what --check does without.
     from scripts.preparation.outputs import wanted_outputs
     from scripts.preparation.shards import write_shards
 
-    wanted = wanted_outputs(preparation, options, pieces)
+    wanted = wanted_outputs(preparation, options, pieces, lacking)
     remaining = [piece for output in wanted for piece in output.remaining()]
     require_space(options.out, estimated_bytes(sorted(set(remaining), key=pieces.index), options))
     for output in wanted:

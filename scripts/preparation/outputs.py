@@ -25,7 +25,7 @@ from diffhmr.datasets.labels import read_labels, write_labels
 from diffhmr.errors import UserError
 from diffhmr.files import atomic_path, remove_leftovers, write_json
 from scripts.preparation.crops import CropSettings, picture_files, write_crops, write_pictures
-from scripts.preparation.job import COUNT, Options, Piece, Preparation, settings_of
+from scripts.preparation.job import COUNT, Finding, Options, Piece, Preparation, settings_of
 
 _PARTS = ".parts"
 _SETTINGS = "settings.json"
@@ -136,8 +136,10 @@ class Output:
         return f"{self.path}: {len(labels)} rows{counts}"
 
 
-def wanted_outputs(preparation: Preparation, options: Options, pieces: Sequence[Piece]) -> list[Output]:
-    """The label files that the options ask for.
+def wanted_outputs(
+    preparation: Preparation, options: Options, pieces: Sequence[Piece], lacking: Sequence[Finding] = ()
+) -> list[Output]:
+    """The label files that the options ask for; ``lacking`` is what is not complete.
 
     Pictures that are frames of videos are either written whole, for the label file, or cut out: with ``--crops`` there
     is no label file of whole pictures then.
@@ -163,6 +165,8 @@ def wanted_outputs(preparation: Preparation, options: Options, pieces: Sequence[
                 "settings": settings,
                 "pieces": len(theirs),
             }
+            if parts := [finding for finding in lacking if not finding.splits or split in finding.splits]:
+                meta["partial"] = [f"{finding.what}: {finding.detail or finding.state}" for finding in parts]
             found.append(Output(options.out / f"{stem}.npz", split, cropped, theirs, meta))
     return found
 

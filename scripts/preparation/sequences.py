@@ -1,0 +1,121 @@
+"""What the data sets of SMPL sequences in pickles have in common: reading them, the camera's frame, boxes, pictures."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from diffhmr.body.safe_pickle import load_pickle, to_array
+from diffhmr.errors import UserError
+from diffhmr.files import require_file
+
+BOX_FACTOR = 1.2
+"""Side of the box over the longer side of the tight box (SPIN; Kolotouros et al., ICCV 2019)."""
+
+
+class SequenceFile:
+    """The pickled dictionary of a sequence; entries are taken out by name and checked.
+
+    Raises:
+        UserError: the file is missing, damaged, or holds anything but plain data.
+    """
+
+    def __init__(self, path: Path, remedy: str) -> None:
+        self._path, self._remedy = require_file(path, "sequence file", remedy), remedy
+        self._content = load_pickle(path, "a sequence")
+
+    def entry(self, *keys: str | int) -> Any:
+        """What lies under the keys, one inside the other, as the unpickler gives it."""
+        found: Any = self._content
+        for depth, key in enumerate(keys):
+            numbered = isinstance(found, (list, tuple)) and isinstance(key, int) and key < len(found)
+            if not numbered and not (isinstance(found, dict) and key in found):
+                name = ".".join(str(part) for part in keys[: depth + 1])
+                raise self._error(f"it has no {name}, so it is another file")
+            found = found[key]
+        return found
+
+    def array(self, *keys: str | int, shape: tuple[int | None, ...]) -> np.ndarray:
+        """An array of numbers or flags; None in ``shape`` stands for any length."""
+        name = ".".join(str(key) for key in keys)
+        try:
+            array = to_array(self.entry(*keys))
+        except UserError as error:
+            raise self._error(f"{name}: {error}") from error
+        fits = array.ndim == len(shape) and all(
+            wanted is None or wanted == length for wanted, length in zip(shape, array.shape, strict=True)
+        )
+        if not fits or array.dtype.kind not in "biuf":
+            wanted_shape = tuple("any" if length is None else length for length in shape)
+            raise self._error(f"{name} has shape {array.shape} and type {array.dtype}, expected numbers {wanted_shape}")
+        return array
+
+    def text(self, *keys: str | int) -> str:
+        """A text."""
+        value = self.entry(*keys)
+        if not isinstance(value, str):
+            array = to_array(value)
+            if array.ndim or array.dtype.kind not in "SU":
+                raise self._error(f"{'.'.join(map(str, keys))} is no text")
+            value = array.item().decode("latin1") if array.dtype.kind == "S" else array.item()
+        return str(value)
+
+    def length(self, *keys: str | int) -> int:
+        """Number of entries of a list."""
+        value = self.entry(*keys)
+        if not isinstance(value, (list, tuple)):
+            raise self._error(f"{'.'.join(map(str, keys))} is no list")
+        return len(value)
+
+    def _error(self, what: str) -> UserError:
+        return UserError(f"{self._path}: {what}; {self._remedy}")
+
+
+def pose_in_camera(pose: np.ndarray, extrinsics: np.ndarray) -> np.ndarray:
+    """Axis-angle poses ``(N, 72)`` in the world as poses in the cameras, whose ``extrinsics (N, 4, 4)`` map to them.
+
+    Only the root changes: R_camera = R_extrinsic R_world.
+
+    Raises:
+        UserError: an extrinsic matrix is no rotation.
+    """
+    turned = np.array(pose, np.float64)
+    if len(turned):
+        try:
+            root = Rotation.from_matrix(extrinsics[:, :3, :3]) * Rotation.from_rotvec(turned[:, :3])
+        except ValueError as error:
+            raise UserError(f"the camera's extrinsics are no rotations ({error})") from error
+        turned[:, :3] = root.as_rotvec()
+    return turned
+
+
+def box_rows(low: np.ndarray, high: np.ndarray) -> dict[str, np.ndarray]:
+    """``center``, ``scale`` and ``bbox`` of tight boxes from ``low`` to ``high``, both ``(N, 2)``."""
+    side = BOX_FACTOR * (high - low).max(axis=1, initial=0.0)
+    return {"center": (low + high) / 2, "scale": side / 200, "bbox": np.concatenate([low, high - low], axis=1)}
+
+
+def picture_size(path: Path, remedy: str) -> tuple[int, int]:
+    """Width and height of a stored picture.
+
+    Raises:
+        UserError: it is missing or damaged.
+    """
+    import cv2  # --check does without
+
+    image = cv2.imread(str(require_file(path, "picture", remedy)), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    if image is None:
+        raise UserError(f"picture damaged: {path}; {remedy}")
+    return image.shape[1], image.shape[0]
+
+
+def numbered_pictures(folder: Path, pattern: str) -> set[int]:
+    """Numbers of the files in ``folder`` whose whole name matches ``pattern``, the number being its first group."""
+    if not folder.is_dir():
+        return set()
+    matches = (re.fullmatch(pattern, path.name) for path in folder.iterdir())
+    return {int(match[1]) for match in matches if match}

@@ -1,0 +1,255 @@
+"""3DPW as label files: python -m scripts.prepare_3dpw --root RAW
+
+RAW is the folder in which sequenceFiles.zip and imageFiles.zip were unpacked: ``sequenceFiles/{train,validation,test}/
+NAME.pkl`` and ``imageFiles/NAME/image_00000.jpg`` ... (von Marcard et al., ECCV 2018). Writes train, validation and
+test, and 3DPW-OCC, ``occ``, the sequences with much occlusion of all three (Zhang et al., CVPR 2020).
+
+A row is a person in a frame whose camera pose is valid and who has a 2D pose. The box is that of the 2D pose's points
+with confidence, 1.2 times larger, as in SPIN. ``pose`` is in the camera's frame; ``shape`` belongs to the body of the
+row's gender.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from diffhmr.command_line import run_command
+from diffhmr.errors import UserError
+from scripts.preparation.job import COUNT, Finding, Piece, State, main
+from scripts.preparation.sequences import SequenceFile, box_rows, numbered_pictures, picture_size, pose_in_camera
+
+SITE = "https://virtualhumans.mpi-inf.mpg.de/3DPW/"
+SEQUENCES = {
+    "train": (
+        "courtyard_arguing_00", "courtyard_backpack_00", "courtyard_basketball_00", "courtyard_bodyScannerMotions_00",
+        "courtyard_box_00", "courtyard_capoeira_00", "courtyard_captureSelfies_00", "courtyard_dancing_01",
+        "courtyard_giveDirections_00", "courtyard_golf_00", "courtyard_goodNews_00", "courtyard_jacket_00",
+        "courtyard_laceShoe_00", "courtyard_rangeOfMotions_00", "courtyard_relaxOnBench_00",
+        "courtyard_relaxOnBench_01", "courtyard_shakeHands_00", "courtyard_warmWelcome_00", "outdoors_climbing_00",
+        "outdoors_climbing_01", "outdoors_climbing_02", "outdoors_freestyle_00", "outdoors_slalom_00",
+        "outdoors_slalom_01",
+    ),
+    "validation": (
+        "courtyard_basketball_01", "courtyard_dancing_00", "courtyard_drinking_00", "courtyard_hug_00",
+        "courtyard_jumpBench_01", "courtyard_rangeOfMotions_01", "downtown_walkDownhill_00",
+        "outdoors_crosscountry_00", "outdoors_freestyle_01", "outdoors_golf_00", "outdoors_parcours_00",
+        "outdoors_parcours_01",
+    ),
+    "test": (
+        "downtown_arguing_00", "downtown_bar_00", "downtown_bus_00", "downtown_cafe_00", "downtown_car_00",
+        "downtown_crossStreets_00", "downtown_downstairs_00", "downtown_enterShop_00", "downtown_rampAndStairs_00",
+        "downtown_runForBus_00", "downtown_runForBus_01", "downtown_sitOnStairs_00", "downtown_stairs_00",
+        "downtown_upstairs_00", "downtown_walkBridge_01", "downtown_walkUphill_00", "downtown_walking_00",
+        "downtown_warmWelcome_00", "downtown_weeklyMarket_00", "downtown_windowShopping_00", "flat_guitar_01",
+        "flat_packBags_00", "office_phoneCall_00", "outdoors_fencing_01",
+    ),
+}  # fmt: skip
+"""The official split."""
+
+OCC = "occ"
+OCC_PREFIXES = (
+    "courtyard_backpack", "courtyard_basketball", "courtyard_bodyScannerMotions", "courtyard_box", "courtyard_golf",
+    "courtyard_jacket", "courtyard_laceShoe", "downtown_stairs", "flat_guitar", "flat_packBags", "outdoors_climbing",
+    "outdoors_crosscountry", "outdoors_fencing", "outdoors_freestyle", "outdoors_golf", "outdoors_parcours",
+    "outdoors_slalom",
+)  # fmt: skip
+"""Beginnings of the names of 3DPW-OCC's sequences, of whatever split (the list of PARE; Kocabas et al., ICCV 2021)."""
+
+NUM_POINTS = 18
+OPENPOSE_SLOTS = (*range(8), *range(9, 19))
+"""Where the 18 points of ``poses2d`` go in BODY_25: it has a hip centre in between."""
+
+_REMEDY = f"register at {SITE} and unpack sequenceFiles.zip and imageFiles.zip side by side"
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Of a sequence file: frames, people, and rows that its valid camera poses allow; or why it cannot be read."""
+
+    frames: int = 0
+    rows: int = 0
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class ThreeDpw:
+    """The preparation of 3DPW."""
+
+    name = "3dpw"
+    source = SITE
+    licence = "non-commercial scientific research; pictures and labels may not be passed on"
+
+    def check(self, root: Path) -> list[Finding]:
+        """Sequence files and pictures of each split."""
+        return [finding for split in SEQUENCES for finding in _check_split(root, split)]
+
+    def pieces(self, root: Path, splits: Sequence[str] | None) -> list[Piece]:
+        """One per sequence that is complete."""
+        found = []
+        for wanted in (*SEQUENCES, OCC) if splits is None else splits:
+            for split, names in SEQUENCES.items():
+                theirs = [name for name in names if wanted == split or (wanted == OCC and in_occ(name))]
+                for name in theirs:
+                    summary = _summary(_sequence_file(root, split, name))
+                    if not summary.error and not _lacking_pictures(root, name, summary):
+                        found.append(Piece(wanted, name, rows=summary.rows))
+        return found
+
+    def convert(self, root: Path, piece: Piece) -> dict[str, np.ndarray]:
+        """The people of a sequence, one after the other."""
+        split = next(split for split, names in SEQUENCES.items() if piece.key in names)
+        return read_people(root, split, piece.key)
+
+    def image_root(self, root: Path) -> Path:
+        """Names begin with ``imageFiles/``, as in SPIN's label files."""
+        return root
+
+    def extracted_images(self, root: Path, piece: Piece) -> None:  # noqa: ARG002 - of Preparation
+        """The pictures are files."""
+        return
+
+
+def in_occ(name: str) -> bool:
+    """Whether a sequence belongs to 3DPW-OCC."""
+    return name.startswith(OCC_PREFIXES)
+
+
+def read_people(root: Path, split: str, name: str) -> dict[str, np.ndarray]:
+    """Rows of a sequence, with the counts of what was left out.
+
+    Raises:
+        UserError: the file is missing, damaged or another one.
+    """
+    file = SequenceFile(_sequence_file(root, split, name), _REMEDY)
+    if file.text("sequence") != name:
+        raise UserError(f"{_sequence_file(root, split, name)} is the sequence {file.text('sequence')}; {_REMEDY}")
+    people = [_read_person(file, person) for person in range(file.length("poses"))]
+    if not people:
+        raise UserError(f"{_sequence_file(root, split, name)} has no people; {_REMEDY}")
+    rows = {key: np.concatenate([person[key] for person in people]) for key in people[0] if not key.startswith(COUNT)}
+    counts = {key: np.array(sum(person[key] for person in people)) for key in people[0] if key.startswith(COUNT)}
+    count = len(rows["frame"])
+    size = picture_size(root / _picture_name(name, 0), _REMEDY)
+    return {
+        **rows,
+        **counts,
+        "imgname": np.array([_picture_name(name, frame) for frame in rows["frame"]], np.str_),
+        "sequence": np.full(count, name),
+        "image_size": np.tile(np.array(size), (count, 1)),
+    }
+
+
+def _read_person(file: SequenceFile, person: int) -> dict[str, np.ndarray]:
+    pose = file.array("poses", person, shape=(None, 72))
+    frames = len(pose)
+    points = file.array("poses2d", person, shape=(frames, 3, NUM_POINTS)).transpose(0, 2, 1)
+    extrinsics = file.array("cam_poses", shape=(frames, 4, 4))
+    valid = file.array("campose_valid", person, shape=(frames,)).astype(bool)
+    shape = np.ravel(file.array("betas", person, shape=(None,))[:10])
+    if shape.shape != (10,):
+        raise UserError(f"{file.text('sequence')}: betas has {len(shape)} numbers, expected at least 10; {_REMEDY}")
+    gender = file.text("genders", person)
+    if gender not in ("m", "f"):
+        raise UserError(f"{file.text('sequence')}: the gender is {gender!r}, expected m or f; {_REMEDY}")
+    known = points[..., 2:] > 0
+    low = np.where(known, points[..., :2], np.inf).min(axis=1)
+    high = np.where(known, points[..., :2], -np.inf).max(axis=1)
+    boxed = np.isfinite(low).all(axis=1) & ((high - low).max(axis=1) > 0)
+    taken = np.flatnonzero(valid & boxed)
+    openpose = np.zeros((len(taken), 25, 3))
+    openpose[:, list(OPENPOSE_SLOTS)] = np.where(known, points, 0)[taken]
+    return {
+        **box_rows(low[taken], high[taken]),
+        "openpose": openpose,
+        "pose": pose_in_camera(pose[taken], extrinsics[taken]),
+        "shape": np.tile(shape, (len(taken), 1)),
+        "has_smpl": np.ones(len(taken), np.uint8),
+        "gender": np.full(len(taken), gender),
+        "frame": taken,
+        "subject": np.full(len(taken), str(person)),
+        f"{COUNT}people without a valid camera pose": np.array((~valid).sum()),
+        f"{COUNT}people without a 2D pose": np.array((valid & ~boxed).sum()),
+    }
+
+
+def _check_split(root: Path, split: str) -> list[Finding]:
+    """Findings about one split; 3DPW-OCC needs all of them."""
+    summaries = {name: _summary(_sequence_file(root, split, name)) for name in SEQUENCES[split]}
+    return [_check_sequences(root, split, summaries), _check_pictures(root, split, summaries)]
+
+
+def _check_sequences(root: Path, split: str, summaries: dict[str, Summary]) -> Finding:
+    absent = [name for name in summaries if not _sequence_file(root, split, name).is_file()]
+    damaged = [summary.error for name, summary in summaries.items() if summary.error and name not in absent]
+    there = len(summaries) - len(absent)
+    words = [f"{there} of {len(summaries)} files"]
+    if absent and there:
+        words.append(f"missing is {', '.join(absent)}")
+    if damaged:
+        words.append(f"{len(damaged)} cannot be read: {damaged[0]}")
+    state: State = "missing" if not there else "incomplete" if absent or damaged else "found"
+    return Finding(
+        f"{split} sequences", root / "sequenceFiles" / split, state, "; ".join(words), True, _REMEDY, (split, OCC)
+    )
+
+
+def _check_pictures(root: Path, split: str, summaries: dict[str, Summary]) -> Finding:
+    lacking = {name: _lacking_pictures(root, name, summary) for name, summary in summaries.items()}
+    lacking = {name: number for name, number in lacking.items() if number}
+    expected = sum(summary.frames for summary in summaries.values())
+    there = expected - sum(lacking.values())
+    detail = f"{there} of {expected} that the sequences have"
+    if there and lacking:
+        first = next(iter(lacking))
+        detail += f"; {len(lacking)} sequences lack some, {first} {lacking[first]}"
+    state: State = "missing" if not there else "incomplete" if lacking else "found"
+    return Finding(f"{split} pictures", root / "imageFiles", state, detail, True, _REMEDY, (split, OCC))
+
+
+_PICTURE = r"image_(\d{5})\.jpg"
+
+
+def _sequence_file(root: Path, split: str, name: str) -> Path:
+    return root / "sequenceFiles" / split / f"{name}.pkl"
+
+
+def _picture_name(name: str, frame: int) -> str:
+    return f"imageFiles/{name}/image_{frame:05d}.jpg"
+
+
+def _lacking_pictures(root: Path, name: str, summary: Summary) -> int:
+    return summary.frames - len(numbered_pictures(root / "imageFiles" / name, _PICTURE) & set(range(summary.frames)))
+
+
+def _summary(path: Path) -> Summary:
+    if not path.is_file():
+        return Summary(error=f"{path} is missing")
+    state = path.stat()
+    return _read_summary(path, state.st_size, state.st_mtime_ns)
+
+
+@lru_cache(maxsize=1000)
+def _read_summary(path: Path, *_state: int) -> Summary:
+    try:
+        file = SequenceFile(path, _REMEDY)
+        frames = len(file.array("cam_poses", shape=(None, 4, 4)))
+        people = file.length("campose_valid")
+        valid = sum(int(file.array("campose_valid", person, shape=(frames,)).sum()) for person in range(people))
+    except UserError as error:
+        return Summary(error=str(error))
+    return Summary(frames, valid)
+
+
+def prepare(argv: Sequence[str] | None = None) -> int:
+    """The command."""
+    return main(ThreeDpw(), argv, description=__doc__)
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(prepare))

@@ -234,7 +234,8 @@ def render_check(preparation: Preparation, options: Options, findings: Sequence[
         if finding.state != "found" and finding.remedy:
             remedies.setdefault(finding.remedy, []).append(finding.what)
     for remedy, whats in remedies.items():
-        lines.append(f"  get{'' if len(remedies) == 1 else f' {", ".join(whats)}'}: {remedy}")
+        which = "" if len(remedies) == 1 else f" {', '.join(whats)}"
+        lines.append(f"  get{which}: {remedy}")
     if _lacking(options, findings):
         lines.append("  not complete: --splits converts splits that are, --partial what is there of the others")
     else:

@@ -167,10 +167,8 @@ class TorchFile:
             raise UserError(f"{self.path}: {name} is no tensor but {kind or 'an object'}")
         try:
             raw = self.read_storage(value.storage.key)
-            flat = (
-                torch.frombuffer(raw, dtype=value.storage.dtype) if raw else torch.empty(0, dtype=value.storage.dtype)
-            )
-            return _view(flat, value)
+            flat = torch.frombuffer(raw, dtype=torch.uint8) if raw else torch.empty(0, dtype=torch.uint8)
+            return _view(flat.view(value.storage.dtype), value)
         except _READ_ERRORS as error:
             raise UserError(f"{self.path}: the numbers of {name} cannot be read ({_line(error)}); {_AGAIN}") from error
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from diffhmr.body.joints import EXTRA_ROWS, H36M_ROWS, SMPL24, SMPL_PARENTS
+from diffhmr.body.joints import EXTRA_ROWS, H36M_ROWS, J19_ROWS, SMPL24, SMPL_PARENTS
 
 JOINTS = np.array(
     [
@@ -35,6 +35,7 @@ _LANDMARKS = {
 
 _EXTRA_JOINTS = (2, 1, 12, 15, 0, 12, 6, 15, 15)
 _H36M_JOINTS = (0, 1, 4, 7, 2, 5, 8, 6, 12, 15, 15, 16, 18, 20, 17, 19, 21)
+_J19_JOINTS = (8, 5, 2, 1, 4, 7, 21, 19, 17, 16, 18, 20, 12, 15, 0, 12, 6, 15, 15)
 
 
 def _box_regressor(joints: tuple[int, ...], size: int, generator: np.random.Generator) -> np.ndarray:
@@ -68,6 +69,7 @@ def make_fields(num_shapes: int = 10, seed: int = 0) -> dict[str, np.ndarray]:
         "J_regressor": joint_regressor.astype(np.float32),
         "J_regressor_extra": _box_regressor(_EXTRA_JOINTS, size, generator),
         "J_regressor_h36m": _box_regressor(_H36M_JOINTS, size, generator),
+        "SMPL_to_J19": _box_regressor(_J19_JOINTS, size, generator),
         "kintree_table": kintree,
         "landmark_names": np.array(list(_LANDMARKS)),
         "landmark_index": np.array([8 * joint + corner for joint, corner in _LANDMARKS.values()]),
@@ -78,3 +80,4 @@ def make_fields(num_shapes: int = 10, seed: int = 0) -> dict[str, np.ndarray]:
 
 
 assert len(SMPL24) == len(JOINTS) and len(EXTRA_ROWS) == len(_EXTRA_JOINTS) and len(H36M_ROWS) == len(_H36M_JOINTS)
+assert len(J19_ROWS) == len(_J19_JOINTS)

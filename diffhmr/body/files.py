@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from smplx.vertex_ids import vertex_ids
 
-from diffhmr.body.joints import EXTRA_ROWS, H36M_ROWS, SMPL_PARENTS
-from diffhmr.body.safe_pickle import load_pickle, to_array
+from diffhmr.body.joints import EXTRA_ROWS, H36M_ROWS, J19_ROWS, SMPL_PARENTS
+from diffhmr.body.safe_pickle import load_pickle, load_pickled_array, to_array
 from diffhmr.errors import UserError
 from diffhmr.files import require_file, sha256_file
 
@@ -22,6 +23,11 @@ FREE_BODY = BODY_FOLDER / "free_body.npz"
 
 EXTRA_REGRESSOR = "J_regressor_extra"
 H36M_REGRESSOR = "J_regressor_h36m"
+J19_REGRESSOR = "SMPL_to_J19"
+REGRESSOR_FILES = {key: f"{key}.npy" for key in (EXTRA_REGRESSOR, H36M_REGRESSOR)} | {J19_REGRESSOR: "SMPL_to_J19.pkl"}
+"""Names of the files of regressors that a body file does not hold."""
+
+Gender = Literal["neutral", "male", "female"]
 
 SMPL_NUM_VERTICES = 6890
 NUM_JOINTS = len(SMPL_PARENTS)
@@ -59,6 +65,8 @@ class BodyData:
         joint_regressor: ``(24, V)``.
         extra_regressor: ``(9, V)``, rows as in ``joints.EXTRA_ROWS``, or None.
         h36m_regressor: ``(17, V)``, rows as in ``joints.H36M_ROWS``, or None.
+        j19_regressor: ``(19, V)``, rows as in ``joints.J19_ROWS``, or None.
+        regressor_paths: the file from which each of these regressors comes, by name: the body file or one beside it.
         landmarks: named surface vertices.
         licence: of the file, as far as it says.
         source: of the file, as far as it says.
@@ -77,6 +85,8 @@ class BodyData:
     joint_regressor: np.ndarray
     extra_regressor: np.ndarray | None
     h36m_regressor: np.ndarray | None
+    j19_regressor: np.ndarray | None
+    regressor_paths: dict[str, Path]
     landmarks: dict[str, int]
     licence: str
     source: str
@@ -132,6 +142,8 @@ def _checked(path: Path, fields: Mapping[str, Any], num_betas: int) -> BodyData:
         raise UserError(f"f has shape {faces.shape}, expected (F, 3) with vertex indices below {size}")
     _check_tree(_whole_numbers(fields, "kintree_table"))
     name = str(_array(fields, "name")) if "name" in fields else ""
+    rows = {EXTRA_REGRESSOR: len(EXTRA_ROWS), H36M_REGRESSOR: len(H36M_ROWS), J19_REGRESSOR: len(J19_ROWS)}
+    regressors = {key: _optional_regressor(path, fields, key, count, size) for key, count in rows.items()}
     is_smpl = size == SMPL_NUM_VERTICES and not name
     return BodyData(
         path=path,
@@ -145,8 +157,10 @@ def _checked(path: Path, fields: Mapping[str, Any], num_betas: int) -> BodyData:
         faces=faces,
         weights=_skinning_weights(fields, size),
         joint_regressor=_sums_to_one("J_regressor", _regressor(fields, "J_regressor", NUM_JOINTS, size)),
-        extra_regressor=_optional_regressor(path, fields, EXTRA_REGRESSOR, len(EXTRA_ROWS), size),
-        h36m_regressor=_optional_regressor(path, fields, H36M_REGRESSOR, len(H36M_ROWS), size),
+        extra_regressor=regressors[EXTRA_REGRESSOR][0],
+        h36m_regressor=regressors[H36M_REGRESSOR][0],
+        j19_regressor=regressors[J19_REGRESSOR][0],
+        regressor_paths={key: origin for key, (_, origin) in regressors.items() if origin is not None},
         landmarks=_landmarks(fields, size, is_smpl),
         licence=str(_array(fields, "licence")) if "licence" in fields else "",
         source=str(_array(fields, "source")) if "source" in fields else "",
@@ -243,33 +257,57 @@ def _sums_to_one(key: str, rows: np.ndarray) -> np.ndarray:
     return rows
 
 
-def _optional_regressor(path: Path, fields: Mapping[str, Any], key: str, rows: int, size: int) -> np.ndarray | None:
-    """From the body file, else from ``<key>.npy`` beside it or in ``data/body/`` when that was made for this mesh."""
+def _optional_regressor(
+    path: Path, fields: Mapping[str, Any], key: str, rows: int, size: int
+) -> tuple[np.ndarray | None, Path | None]:
+    """From the body file, else from a file beside it or in ``data/body/`` when that was made for this mesh.
+
+    Returns:
+        The regressor and the file it comes from.
+    """
     if key in fields or f"{key}_row" in fields:
-        return _sums_to_one(key, _regressor(fields, key, rows, size))
+        return _sums_to_one(key, _regressor(fields, key, rows, size)), path
     for folder in (path.parent, BODY_FOLDER):
-        candidate = folder / f"{key}.npy"
+        candidate = folder / REGRESSOR_FILES[key]
         if candidate.is_file():
             regressor = read_regressor(candidate, rows)
             if regressor.shape[1] == size:
-                return regressor
-    return None
+                return regressor, candidate
+    return None, None
 
 
 def read_regressor(path: Path, rows: int) -> np.ndarray:
-    """A joint regressor ``(rows, V)`` from a ``.npy`` file.
+    """A joint regressor ``(rows, V)`` from a ``.npy`` file, or from a ``.pkl`` that holds an array, dense or sparse.
 
     Raises:
         UserError: unreadable, of another shape, or its rows do not sum to 1.
     """
     try:
-        array = np.load(path, allow_pickle=False)
+        array = load_pickled_array(path) if path.suffix == ".pkl" else np.load(path, allow_pickle=False)
     except _READ_ERRORS as error:
-        raise UserError(f"{path} is no readable .npy file ({error}); download it again") from error
+        raise UserError(f"{path} is no readable {path.suffix} file ({error}); download it again") from error
     try:
         return _sums_to_one(path.name, _numbers({path.name: array}, path.name, (rows, None)))
     except UserError as error:
         raise UserError(f"{path} is not a usable joint regressor: {error}") from error
+
+
+def find_smpl(gender: Gender, folder: Path = BODY_FOLDER) -> Path:
+    """SMPL's body of ``gender`` in ``folder``, under its official name or as ``SMPL_GENDER.pkl`` or ``.npz``.
+
+    Raises:
+        UserError: it is not there; with where to get it.
+    """
+    letter = {"neutral": "neutral", "male": "m", "female": "f"}[gender]
+    pattern = rf"(smpl_{gender}|basicmodel_{letter}_lbs_10_207_0_v1\.[01]\.0)\.(pkl|npz)"
+    names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    found = [name for name in names if re.fullmatch(pattern, name, re.IGNORECASE)]
+    if not found:
+        raise UserError(
+            f"SMPL's {gender} body is missing: register at https://smpl.is.tue.mpg.de, download version 1.1.0 and put "
+            f"basicmodel_{letter}_lbs_10_207_0_v1.1.0.pkl, as it is or as SMPL_{gender.upper()}.pkl, into {folder}"
+        )
+    return folder / found[0]
 
 
 def _landmarks(fields: Mapping[str, Any], size: int, is_smpl: bool) -> dict[str, int]:

@@ -64,19 +64,22 @@ H36M_ROWS = (
 )  # fmt: skip
 """Joints of the rows of ``J_regressor_h36m.npy`` (17, V): the LEFT leg comes first in that file."""
 
+J19_ROWS = tuple(f"{name}_j19" for name in _GT24[:19])
+"""Joints of the rows of ``SMPL_to_J19.pkl`` (19, V), the regressor of ProHMR and HMR 2.0: the first 19 of the 24."""
+
 _H36M = tuple(H36M_ROWS[row] for row in (0, 4, 5, 6, 1, 2, 3, *range(7, 17)))
-_J14_H36M = tuple(H36M_ROWS[row] for row in (6, 5, 4, 1, 2, 3, 16, 15, 14, 11, 12, 13, 8, 10))
+_J17_H36M = tuple(H36M_ROWS[row] for row in (6, 5, 4, 1, 2, 3, 16, 15, 14, 11, 12, 13, 8, 10, 0, 7, 9))
 
 
 @dataclass(frozen=True)
 class JointSource:
     """Where a joint comes from.
 
-    ``smpl``: joint ``index`` of the kinematic tree; ``landmark``: the surface vertex named ``name``; ``extra`` and
-    ``h36m``: row ``index`` of ``J_regressor_extra.npy`` or ``J_regressor_h36m.npy``.
+    ``smpl``: joint ``index`` of the kinematic tree; ``landmark``: the surface vertex named ``name``; ``extra``,
+    ``h36m`` and ``j19``: row ``index`` of ``J_regressor_extra.npy``, ``J_regressor_h36m.npy`` or ``SMPL_to_J19.pkl``.
     """
 
-    kind: Literal["smpl", "landmark", "extra", "h36m"]
+    kind: Literal["smpl", "landmark", "extra", "h36m", "j19"]
     name: str
     index: int = 0
 
@@ -114,6 +117,8 @@ def joint_source(name: str) -> JointSource:
         return JointSource("extra", name, EXTRA_ROWS.index(name))
     if name in H36M_ROWS:
         return JointSource("h36m", name, H36M_ROWS.index(name))
+    if name in J19_ROWS:
+        return JointSource("j19", name, J19_ROWS.index(name))
     return JointSource("landmark", name)
 
 
@@ -147,13 +152,19 @@ LSP14 = _joint_set("LSP14", _LSP)
 J14 = _joint_set("J14", (*_LSP[:13], "head_h36m"))
 H36M17 = _joint_set("H36M17", _H36M)
 H36M17_LEFT_FIRST = _joint_set("H36M17_LEFT_FIRST", H36M_ROWS)
-J14_H36M = _joint_set("J14_H36M", _J14_H36M)
+J17 = _joint_set("J17", (*_LSP[:13], "head_h36m", "pelvis_mpii", "spine_h36m", "jaw_h36m"))
+J14_H36M = _joint_set("J14_H36M", _J17_H36M[:14])
 """The joints of SPIN's 3DPW and Human3.6M evaluation: rows of ``J_regressor_h36m.npy`` in the order of J14."""
+J17_H36M = _joint_set("J17_H36M", _J17_H36M)
+"""Those of SPIN's MPI-INF-3DHP evaluation, in the order of J17."""
+J14_J19 = _joint_set("J14_J19", (*J19_ROWS[:13], J19_ROWS[18]))
+"""The joints of ProHMR's evaluation: rows of ``SMPL_to_J19.pkl`` in the order of J14."""
 
 JOINT_SETS = {
     joint_set.name: joint_set
     for joint_set in (
-        SMPL24, OPENPOSE25, SPIN49, COCO17, HALPE26, LSP14, J14, H36M17, H36M17_LEFT_FIRST, J14_H36M,
+        SMPL24, OPENPOSE25, SPIN49, COCO17, HALPE26, LSP14, J14, H36M17, H36M17_LEFT_FIRST, J17, J14_H36M,
+        J17_H36M, J14_J19,
     )
 }  # fmt: skip
 

@@ -14,11 +14,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from diffhmr.body.files import EXTRA_REGRESSOR, H36M_REGRESSOR, BodyData, read_body
+from diffhmr.body.files import EXTRA_REGRESSOR, H36M_REGRESSOR, J19_REGRESSOR, REGRESSOR_FILES, BodyData, read_body
 from diffhmr.body.joints import SMPL_PARENTS, JointSet, JointSource, joint_source
 from diffhmr.body.params import SmplParams
 from diffhmr.errors import UserError
 
+_SPIN_DATA = (
+    "SPIN's data release (http://visiondata.cis.upenn.edu/spin/data.tar.gz, linked from "
+    "https://github.com/nkolot/SPIN)"
+)
+_PROHMR_DATA = "the data of ProHMR (fetch_data.sh of https://github.com/nkolot/ProHMR)"
 _CPU_CHUNK_VERTICES = 100_000
 """Vertices skinned at once on a CPU: few enough for the cache, enough to use each read of the pose directions well."""
 
@@ -67,6 +72,7 @@ class BodyModel(nn.Module):
         landmarks: named surface vertices.
         parents: of the 24 joints.
         name, path, sha256, is_smpl: of the file; ``is_smpl`` is False for the free body.
+        regressor_paths: the files of its joint regressors by name; see ``BodyData``.
     """
 
     v_template: Tensor
@@ -84,6 +90,7 @@ class BodyModel(nn.Module):
         self.path: Path = data.path
         self.sha256 = data.sha256
         self.is_smpl = data.is_smpl
+        self.regressor_paths = data.regressor_paths
         self.landmarks = data.landmarks
         self.parents = SMPL_PARENTS
         self._data = data
@@ -262,13 +269,15 @@ def _vertex_weights(data: BodyData, joint_set: JointSet, source: JointSource) ->
         weights = np.zeros(len(data.v_template))
         weights[data.landmarks[source.name]] = 1
         return weights
-    extra = source.kind == "extra"
-    regressor = data.extra_regressor if extra else data.h36m_regressor
+    name, regressor, origin = {
+        "extra": (EXTRA_REGRESSOR, data.extra_regressor, _SPIN_DATA),
+        "h36m": (H36M_REGRESSOR, data.h36m_regressor, _SPIN_DATA),
+        "j19": (J19_REGRESSOR, data.j19_regressor, _PROHMR_DATA),
+    }[source.kind]
     if regressor is None:
-        name = EXTRA_REGRESSOR if extra else H36M_REGRESSOR
+        file = REGRESSOR_FILES[name]
         raise UserError(
-            f"the joint set {joint_set.name} needs {name}.npy, which is neither beside {data.path} nor in data/body/; "
-            "take it from SPIN's data release (http://visiondata.cis.upenn.edu/spin/data.tar.gz, linked from "
-            f"https://github.com/nkolot/SPIN) and save it as data/body/{name}.npy"
+            f"the joint set {joint_set.name} needs {file}, which is neither beside {data.path} nor in data/body/; "
+            f"take it from {origin} and save it as data/body/{file}"
         )
     return regressor[source.index].astype(np.float64)

@@ -11,7 +11,7 @@ import pytest
 import scipy.sparse
 from smplx.vertex_ids import vertex_ids
 
-from diffhmr.body.files import FREE_BODY, SMPL_NUM_VERTICES, BodyData, read_body, read_regressor
+from diffhmr.body.files import FREE_BODY, SMPL_NUM_VERTICES, BodyData, find_smpl, read_body, read_regressor
 from diffhmr.body.joints import JOINT_SETS, SMPL_PARENTS, joint_source
 from diffhmr.errors import UserError
 from diffhmr.files import sha256_file
@@ -111,6 +111,37 @@ def test_regressors_are_found_beside_the_body(tmp_path: Path) -> None:
     data = read_body(path)
     np.testing.assert_array_equal(data.extra_regressor, extra)
     assert data.h36m_regressor is None
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_the_pickled_regressor_is_read_without_trust(tmp_path: Path, sparse: bool) -> None:
+    path = write_npz(tmp_path / "SMPL_NEUTRAL.npz", **smpl_sized_fields())
+    regressor = np.zeros((19, SMPL_NUM_VERTICES))
+    regressor[np.arange(19), np.arange(19) * 7] = 1
+    beside = tmp_path / "SMPL_to_J19.pkl"
+    with open(beside, "wb") as stream:
+        pickle.dump(scipy.sparse.csc_matrix(regressor) if sparse else regressor, stream, protocol=2)
+    data = read_body(path)
+    np.testing.assert_array_equal(data.j19_regressor, regressor)
+    assert data.regressor_paths == {"SMPL_to_J19": beside}
+    beside.write_bytes(b"cos\nsystem\n(S'true'\ntR.")
+    with pytest.raises(UserError, match=r"SMPL_to_J19.pkl.*os.system"):
+        read_body(path)
+    beside.write_bytes(pickle.dumps({"a": 1}))
+    with pytest.raises(UserError, match=r"SMPL_to_J19.pkl"):
+        read_body(path)
+
+
+def test_smpl_of_a_gender_is_found_under_its_official_name(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"male body is missing: register at .*SMPL_MALE.pkl") as caught:
+        find_smpl("male", tmp_path)
+    assert "\n" not in str(caught.value) and str(tmp_path) in str(caught.value)
+    for name in ("basicmodel_f_lbs_10_207_0_v1.1.0.pkl", "SMPL_MALE.npz", "SMPL_NEUTRAL.txt"):
+        (tmp_path / name).touch()
+    assert find_smpl("male", tmp_path).name == "SMPL_MALE.npz"
+    assert find_smpl("female", tmp_path).name == "basicmodel_f_lbs_10_207_0_v1.1.0.pkl"
+    with pytest.raises(UserError, match="neutral body is missing"):
+        find_smpl("neutral", tmp_path)
 
 
 def test_a_broken_regressor_is_named(tmp_path: Path) -> None:

@@ -15,6 +15,10 @@ from diffhmr.body.joints import (
     J14,
     J14_FROM_SPIN49,
     J14_H36M,
+    J14_J19,
+    J17,
+    J17_H36M,
+    J19_ROWS,
     JOINT_SETS,
     LSP14,
     LSP14_FROM_SPIN49,
@@ -56,7 +60,7 @@ def test_flip_is_an_involution_that_mirrors_names(joint_set: JointSet) -> None:
 
 @pytest.mark.parametrize("joint_set", JOINT_SETS.values(), ids=JOINT_SETS.keys())
 def test_name_and_size_agree(joint_set: JointSet) -> None:
-    digits = {"H36M17_LEFT_FIRST": 17, "J14_H36M": 14}
+    digits = {"H36M17_LEFT_FIRST": 17, "J14_H36M": 14, "J17_H36M": 17, "J14_J19": 14}
     expected = digits.get(joint_set.name) or int("".join(c for c in joint_set.name[-2:] if c.isdigit()))
     assert len(joint_set) == expected
     assert JOINT_SETS[joint_set.name] is joint_set
@@ -97,13 +101,26 @@ def test_h36m_orders() -> None:
     assert H36M17.joint_names[1] == "right_hip_h36m17" and H36M17.joint_names[11] == "left_shoulder_h36m17"
 
 
-def test_both_sets_of_14_list_the_same_body_parts() -> None:
-    def part(name: str) -> str:
-        for suffix in ("_h36m17", "_lsp", "_h36m"):
-            name = name.removesuffix(suffix)
-        return name
+def _part(name: str) -> str:
+    for suffix in ("_h36m17", "_j19", "_lsp", "_mpii", "_h36m"):
+        name = name.removesuffix(suffix)
+    return {"nose": "jaw"}.get(name, name)
 
-    assert [part(name) for name in J14.joint_names] == [part(name) for name in J14_H36M.joint_names]
+
+def test_sets_of_the_same_size_list_the_same_body_parts() -> None:
+    for first, others in ((J14, (J14_H36M, J14_J19)), (J17, (J17_H36M,))):
+        for other in others:
+            assert [_part(name) for name in first.joint_names] == [_part(name) for name in other.joint_names]
+
+
+def test_published_places_of_the_evaluation_joints() -> None:
+    """SPIN's H36M_TO_J17 and J24_TO_J17, and ProHMR's selection of its 44 joints."""
+    h36m = tuple(H36M_ROWS.index(name) for name in J17_H36M.joint_names)
+    assert h36m == (6, 5, 4, 1, 2, 3, 16, 15, 14, 11, 12, 13, 8, 10, 0, 7, 9)
+    assert J14_H36M.joint_names == J17_H36M.joint_names[:14]
+    assert J17.joint_names == tuple(SPIN49.joint_names[25 + slot] for slot in (*range(13), 18, 14, 16, 17))
+    assert len(J19_ROWS) == 19 and [name.removesuffix("_j19") for name in J19_ROWS] == list(SPIN49.joint_names[25:44])
+    assert [25 + J19_ROWS.index(name) for name in J14_J19.joint_names] == [*range(25, 38), 43]
 
 
 def test_select_names_what_is_missing() -> None:
@@ -115,6 +132,7 @@ def test_sources() -> None:
     assert joint_source("left_foot").kind == "smpl" and joint_source("left_foot").index == 10
     assert joint_source("head_top_lsp").kind == "extra" and joint_source("head_top_lsp").index == 3
     assert joint_source("right_hip_h36m17").kind == "h36m" and joint_source("right_hip_h36m17").index == 4
+    assert joint_source("pelvis_mpii_j19").kind == "j19" and joint_source("pelvis_mpii_j19").index == 14
     assert joint_source("left_heel").kind == "landmark"
 
 

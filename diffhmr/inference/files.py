@@ -40,6 +40,7 @@ def write_people(
     folder: str | Path,
     mesh: Literal["none", "obj", "glb", "ply"] = "none",
     renderer: MeshRenderer = render_mesh,
+    sheets: bool = True,
 ) -> list[Path]:
     """Write what belongs to one photo into a sub-folder named after it; returns the paths of all files.
 
@@ -54,6 +55,7 @@ def write_people(
         folder: in which the sub-folder is made.
         mesh: format of the mesh files.
         renderer: draws the bodies.
+        sheets: draw ``_sheet`` and ``_spread`` too, which are about hypotheses and say so.
 
     Raises:
         UserError: the folder cannot be written.
@@ -68,8 +70,9 @@ def write_people(
         vertices = result.vertices(body, SHOWN_HYPOTHESES)
         answers.append(vertices[0])
         title = f"{photo.path.name}, person {person.index} ({body.name})"
-        written += write_person(person, result, vertices, faces, place / f"person{person.index}", title, renderer)
-        written += write_meshes(place / f"person{person.index}", vertices, faces, mesh)
+        stem = place / f"person{person.index}"
+        written += write_person(person, result, vertices, faces, stem, title, renderer, sheets)
+        written += write_meshes(stem, vertices, faces, mesh)
     colours = torch.stack([person_colour(index) for index in range(len(people))])
     names = [str(person.index) for person in people] if len(people) > 1 else []
     picture = _on_photo(photo, torch.stack(answers), faces, results[0].intrinsic, colours, renderer, names)
@@ -84,6 +87,7 @@ def write_person(
     stem: Path,
     title: str,
     renderer: MeshRenderer = render_mesh,
+    sheets: bool = True,
 ) -> list[Path]:
     """Result files ``STEM.*`` and pictures ``STEM_*.png`` of one person.
 
@@ -95,18 +99,18 @@ def write_person(
         stem: path without suffix.
         title: of the pictures.
         renderer: draws the bodies.
+        sheets: draw sheet and spread besides the overlay.
     """
     written = list(save_result(result, stem.with_suffix(".npz")))
-    crop = crop_square(person.photo, person.centre, person.side, _CELL)
-    view = PersonView(crop, person.centre, person.side, result.intrinsic, result.keypoints)
     colour = torch.tensor([ANSWER_COLOUR]) / 255
-    spread = result.vertex_spread_mm
-    what = f"spread of {len(result) - 1} samples" if bool(spread.any()) else "one answer only, no spread"
-    pictures = {
-        "overlay": _on_photo(person.photo, vertices[:1], faces, result.intrinsic, colour, renderer),
-        "sheet": hypothesis_sheet(view, vertices, faces, title, renderer),
-        "spread": spread_picture(view, vertices[0], faces, spread, f"{title}: {what}", renderer),
-    }
+    pictures = {"overlay": _on_photo(person.photo, vertices[:1], faces, result.intrinsic, colour, renderer)}
+    if sheets:
+        crop = crop_square(person.photo, person.centre, person.side, _CELL)
+        view = PersonView(crop, person.centre, person.side, result.intrinsic, result.keypoints)
+        spread = result.vertex_spread_mm
+        what = f"spread of {len(result) - 1} samples" if bool(spread.any()) else "one answer only, no spread"
+        pictures["sheet"] = hypothesis_sheet(view, vertices, faces, title, renderer)
+        pictures["spread"] = spread_picture(view, vertices[0], faces, spread, f"{title}: {what}", renderer)
     return written + [_write_png(stem.with_name(f"{stem.name}_{name}.png"), image) for name, image in pictures.items()]
 
 

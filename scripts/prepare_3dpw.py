@@ -14,15 +14,22 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
 from diffhmr.command_line import run_command
 from diffhmr.errors import UserError
-from scripts.preparation.job import COUNT, Finding, Piece, State, main
-from scripts.preparation.sequences import SequenceFile, box_rows, numbered_pictures, picture_size, pose_in_camera
+from scripts.preparation.job import COUNT, Finding, Piece, main
+from scripts.preparation.sequences import (
+    SequenceFile,
+    SequenceState,
+    box_rows,
+    picture_size,
+    pose_in_camera,
+    sequence_findings,
+    sequence_state,
+)
 
 SITE = "https://virtualhumans.mpi-inf.mpg.de/3DPW/"
 SEQUENCES = {
@@ -69,15 +76,6 @@ _REMEDY = f"register at {SITE} and unpack sequenceFiles.zip and imageFiles.zip s
 
 
 @dataclass(frozen=True)
-class Summary:
-    """Of a sequence file: frames, people, and rows that its valid camera poses allow; or why it cannot be read."""
-
-    frames: int = 0
-    rows: int = 0
-    error: str = ""
-
-
-@dataclass(frozen=True)
 class ThreeDpw:
     """The preparation of 3DPW."""
 
@@ -87,7 +85,12 @@ class ThreeDpw:
 
     def check(self, root: Path) -> list[Finding]:
         """Sequence files and pictures of each split."""
-        return [finding for split in SEQUENCES for finding in _check_split(root, split)]
+        findings = []
+        for split, names in SEQUENCES.items():
+            states = [_state(root, split, name) for name in names]
+            folders = (root / "sequenceFiles" / split, root / "imageFiles")
+            findings += sequence_findings(split, folders, states, _REMEDY, (split, OCC))
+        return findings
 
     def pieces(self, root: Path, splits: Sequence[str] | None) -> list[Piece]:
         """One per sequence that is complete."""
@@ -96,9 +99,9 @@ class ThreeDpw:
             for split, names in SEQUENCES.items():
                 theirs = [name for name in names if wanted == split or (wanted == OCC and in_occ(name))]
                 for name in theirs:
-                    summary = _summary(_sequence_file(root, split, name))
-                    if not summary.error and not _lacking_pictures(root, name, summary):
-                        found.append(Piece(wanted, name, rows=summary.rows))
+                    state = _state(root, split, name)
+                    if state.complete:
+                        found.append(Piece(wanted, name, rows=state.rows))
         return found
 
     def convert(self, root: Path, piece: Piece) -> dict[str, np.ndarray]:
@@ -178,43 +181,6 @@ def _read_person(file: SequenceFile, person: int) -> dict[str, np.ndarray]:
     }
 
 
-def _check_split(root: Path, split: str) -> list[Finding]:
-    """Findings about one split; 3DPW-OCC needs all of them."""
-    summaries = {name: _summary(_sequence_file(root, split, name)) for name in SEQUENCES[split]}
-    return [_check_sequences(root, split, summaries), _check_pictures(root, split, summaries)]
-
-
-def _check_sequences(root: Path, split: str, summaries: dict[str, Summary]) -> Finding:
-    absent = [name for name in summaries if not _sequence_file(root, split, name).is_file()]
-    damaged = [summary.error for name, summary in summaries.items() if summary.error and name not in absent]
-    there = len(summaries) - len(absent)
-    words = [f"{there} of {len(summaries)} files"]
-    if absent and there:
-        words.append(f"missing is {', '.join(absent)}")
-    if damaged:
-        words.append(f"{len(damaged)} cannot be read: {damaged[0]}")
-    state: State = "missing" if not there else "incomplete" if absent or damaged else "found"
-    return Finding(
-        f"{split} sequences", root / "sequenceFiles" / split, state, "; ".join(words), True, _REMEDY, (split, OCC)
-    )
-
-
-def _check_pictures(root: Path, split: str, summaries: dict[str, Summary]) -> Finding:
-    lacking = {name: _lacking_pictures(root, name, summary) for name, summary in summaries.items()}
-    lacking = {name: number for name, number in lacking.items() if number}
-    expected = sum(summary.frames for summary in summaries.values())
-    there = expected - sum(lacking.values())
-    detail = f"{there} of {expected} that the sequences have"
-    if there and lacking:
-        first = next(iter(lacking))
-        detail += f"; {len(lacking)} sequences lack some, {first} {lacking[first]}"
-    state: State = "missing" if not there else "incomplete" if lacking else "found"
-    return Finding(f"{split} pictures", root / "imageFiles", state, detail, True, _REMEDY, (split, OCC))
-
-
-_PICTURE = r"image_(\d{5})\.jpg"
-
-
 def _sequence_file(root: Path, split: str, name: str) -> Path:
     return root / "sequenceFiles" / split / f"{name}.pkl"
 
@@ -223,27 +189,15 @@ def _picture_name(name: str, frame: int) -> str:
     return f"imageFiles/{name}/image_{frame:05d}.jpg"
 
 
-def _lacking_pictures(root: Path, name: str, summary: Summary) -> int:
-    return summary.frames - len(numbered_pictures(root / "imageFiles" / name, _PICTURE) & set(range(summary.frames)))
+def _state(root: Path, split: str, name: str) -> SequenceState:
+    pictures = (root / "imageFiles" / name, r"image_(\d{5})\.jpg")
+    return sequence_state(name, _sequence_file(root, split, name), _count_rows, pictures, _REMEDY)
 
 
-def _summary(path: Path) -> Summary:
-    if not path.is_file():
-        return Summary(error=f"{path} is missing")
-    state = path.stat()
-    return _read_summary(path, state.st_size, state.st_mtime_ns)
-
-
-@lru_cache(maxsize=1000)
-def _read_summary(path: Path, *_state: int) -> Summary:
-    try:
-        file = SequenceFile(path, _REMEDY)
-        frames = len(file.array("cam_poses", shape=(None, 4, 4)))
-        people = file.length("campose_valid")
-        valid = sum(int(file.array("campose_valid", person, shape=(frames,)).sum()) for person in range(people))
-    except UserError as error:
-        return Summary(error=str(error))
-    return Summary(frames, valid)
+def _count_rows(file: SequenceFile) -> tuple[int, int]:
+    frames = len(file.array("cam_poses", shape=(None, 4, 4)))
+    people = range(file.length("campose_valid"))
+    return frames, sum(int(file.array("campose_valid", person, shape=(frames,)).sum()) for person in people)
 
 
 def prepare(argv: Sequence[str] | None = None) -> int:

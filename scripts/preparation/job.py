@@ -28,7 +28,6 @@ COUNT = "count."
 """Prefix of entries of a piece's rows that are no rows but a number, such as of frames that were left out."""
 
 _UNKNOWN_ROWS = 5000
-_ROW_BYTES = 2500  # of a label file; while the pieces are joined, all rows lie on the disk twice
 _CROP_BYTES = 60_000
 _log = logging.getLogger(__name__)
 
@@ -121,6 +120,42 @@ class Preparation(Protocol):
 
 
 @dataclass(frozen=True)
+class FileKind:
+    """What kind of file the rows of a split become.
+
+    Attributes:
+        place: path of the file below the output folder, given the split or the split with ``_crops``.
+        write: writes rows and meta data; the same content gives the same bytes.
+        read: number of rows and meta data of a file.
+        row_bytes: about how much a row takes.
+        pictures: whether rows have pictures, so that crops make sense.
+    """
+
+    place: Callable[[str], Path]
+    write: Callable[[Path, dict[str, np.ndarray], dict[str, Any]], None]
+    read: Callable[[Path], tuple[int, dict[str, Any]]]
+    row_bytes: int
+    pictures: bool
+
+
+def _write_labels(path: Path, rows: dict[str, np.ndarray], meta: dict[str, Any]) -> None:
+    from diffhmr.datasets.labels import write_labels  # --help and --check do without
+
+    write_labels(path, rows, meta)
+
+
+def _read_labels(path: Path) -> tuple[int, dict[str, Any]]:
+    from diffhmr.datasets.labels import read_labels
+
+    labels = read_labels(path)
+    return len(labels), labels.meta
+
+
+LABELS = FileKind(lambda stem: Path(f"{stem}.npz"), _write_labels, _read_labels, row_bytes=2500, pictures=True)
+"""Label files, ``OUT/SPLIT.npz``."""
+
+
+@dataclass(frozen=True)
 class Options:
     """The options that all preparations share."""
 
@@ -140,6 +175,7 @@ def main(
     *,
     description: str | None = None,
     add_options: Callable[[argparse.ArgumentParser], None] | None = None,
+    kind: FileKind = LABELS,
 ) -> int:
     """Run the preparation of a data set as the command line asks; the exit code.
 
@@ -148,13 +184,14 @@ def main(
         argv: words of the command line; None: those of the process.
         description: for ``--help``.
         add_options: adds options of the data set to the parser.
+        kind: of the files.
 
     Raises:
         UserError: an option is wrong, something that is needed is missing, damaged or of another kind, the disk is too
             small, or the output was made with other settings.
     """
     parser = CommandParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    _add_shared_options(parser)
+    _add_shared_options(parser, kind.pictures)
     if add_options is not None:
         add_options(parser)
     arguments = parser.parse_args(argv)
@@ -164,22 +201,30 @@ def main(
         raise UserError(f"--root {options.root} is no folder; give the folder in which you unpacked the release")
     findings = made.check(options.root)
     if arguments.check:
-        print(render_check(made, options, findings))
+        print(render_check(made, options, findings, kind))
         return 0
     lacking = _lacking(options, findings)
     _require_complete(made, options, lacking)
     pieces = _wanted_pieces(made, options)
     ensure_folder(options.out)
     with _only_process(options.out):
-        _run(made, options, pieces, lacking)
+        _run(made, options, pieces, lacking, kind)
     return 0
 
 
-def _add_shared_options(parser: argparse.ArgumentParser) -> None:
+def _add_shared_options(parser: argparse.ArgumentParser, pictures: bool) -> None:
     parser.add_argument("--root", type=Path, metavar="DIR", help="the unpacked release (default: data/raw/NAME)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder to write to (default: data/NAME)")
     parser.add_argument("--check", action="store_true", help="say what is there and what is missing, and do nothing")
     parser.add_argument("--splits", metavar="A,B", help="only these, separated by commas (default: all)")
+    parser.add_argument(
+        "--partial", action="store_true",
+        help="convert what is there of an incomplete release; the files say that they are not whole",
+    )  # fmt: skip
+    parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes (default: %(default)s)")
+    if not pictures:
+        parser.set_defaults(crops=False, crop_margin=1.75, shards=False)
+        return
     parser.add_argument(
         "--crops", action="store_true",
         help="also write pictures that are cut out around the people, and labels for them, SPLIT_crops.npz",
@@ -191,11 +236,6 @@ def _add_shared_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--shards", action="store_true", help="also pack crops and labels into shuffled tar shards; implies --crops"
     )
-    parser.add_argument(
-        "--partial", action="store_true",
-        help="convert what is there of an incomplete release; the label files say that they are not whole",
-    )  # fmt: skip
-    parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes (default: %(default)s)")
 
 
 def _options(arguments: argparse.Namespace, name: str) -> Options:
@@ -218,7 +258,7 @@ def _options(arguments: argparse.Namespace, name: str) -> Options:
     )
 
 
-def render_check(preparation: Preparation, options: Options, findings: Sequence[Finding]) -> str:
+def render_check(preparation: Preparation, options: Options, findings: Sequence[Finding], kind: FileKind) -> str:
     """What ``--check`` prints."""
     lines = [
         f"{preparation.name} in {options.root}",
@@ -240,7 +280,7 @@ def render_check(preparation: Preparation, options: Options, findings: Sequence[
         lines.append("  not complete: --splits converts splits that are, --partial what is there of the others")
     else:
         pieces = _wanted_pieces(preparation, options)
-        size = estimated_bytes(pieces, options)
+        size = estimated_bytes(pieces, options, kind)
         lines.append(f"  complete: writes {len(pieces)} pieces to {options.out}, about {_size(size)}")
     return "\n".join(lines)
 
@@ -279,12 +319,12 @@ def _wanted_pieces(preparation: Preparation, options: Options) -> list[Piece]:
     return pieces
 
 
-def estimated_bytes(pieces: Sequence[Piece], options: Options) -> int:
-    """About how much will be written, at the moment when it is most."""
+def estimated_bytes(pieces: Sequence[Piece], options: Options, kind: FileKind) -> int:
+    """About how much will be written, at the moment when it is most: joining the pieces, when all lie there twice."""
     rows = sum(piece.rows or _UNKNOWN_ROWS for piece in pieces)
     crops = rows * _CROP_BYTES * (options.crops + options.shards)
     pictures = 0 if options.crops else sum(piece.picture_bytes for piece in pieces)
-    return 2 * rows * _ROW_BYTES * (1 + options.crops) + crops + pictures
+    return 2 * rows * kind.row_bytes * (1 + options.crops) + crops + pictures
 
 
 def require_space(folder: Path, needed: int) -> None:
@@ -330,14 +370,17 @@ def _plain(value: Any) -> Any:
     return value if value is None or isinstance(value, (str, int, float, bool)) else str(value)
 
 
-def _run(preparation: Preparation, options: Options, pieces: Sequence[Piece], lacking: Sequence[Finding]) -> None:
+def _run(
+    preparation: Preparation, options: Options, pieces: Sequence[Piece], lacking: Sequence[Finding], kind: FileKind
+) -> None:
     # They import what --check does without.
     from scripts.preparation.outputs import wanted_outputs
     from scripts.preparation.shards import write_shards
 
-    wanted = wanted_outputs(preparation, options, pieces, lacking)
+    wanted = wanted_outputs(preparation, options, pieces, lacking, kind)
     remaining = [piece for output in wanted for piece in output.remaining()]
-    require_space(options.out, estimated_bytes(sorted(set(remaining), key=pieces.index), options))
+    if remaining:
+        require_space(options.out, estimated_bytes(sorted(set(remaining), key=pieces.index), options, kind))
     for output in wanted:
         output.complete(preparation, options)
         print(output.summary())

@@ -1,4 +1,4 @@
-"""Label files that are made of pieces: each piece is kept when it is done, and the last one makes the file.
+"""Files that are made of pieces: each piece is kept when it is done, and the last one makes the file.
 
 A piece lies in ``OUT/.parts/NAME/KEY.npz`` until ``OUT/NAME.npz`` is written. Everything is written under a temporary
 name and renamed, so that whoever is killed leaves finished pieces and nothing else that counts.
@@ -21,11 +21,10 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from diffhmr.datasets.labels import read_labels, write_labels
 from diffhmr.errors import UserError
 from diffhmr.files import atomic_path, remove_leftovers, write_json
 from scripts.preparation.crops import CropSettings, picture_files, write_crops, write_pictures
-from scripts.preparation.job import COUNT, Finding, Options, Piece, Preparation, settings_of
+from scripts.preparation.job import COUNT, LABELS, FileKind, Finding, Options, Piece, Preparation, settings_of
 
 _PARTS = ".parts"
 _SETTINGS = "settings.json"
@@ -33,25 +32,34 @@ _SETTINGS = "settings.json"
 
 @dataclass(frozen=True)
 class Output:
-    """A label file to be.
+    """A file to be.
 
     Attributes:
-        path: of the file.
+        out: folder of all output.
+        stem: the split, with ``_crops`` if it is of crops.
+        kind: of the file.
         split: its split.
         cropped: whether its pictures are cut out around the people.
         pieces: of which it is made, in order.
         meta: what the file says about itself, but for the counts.
     """
 
-    path: Path
+    out: Path
+    stem: str
+    kind: FileKind
     split: str
     cropped: bool
     pieces: tuple[Piece, ...]
     meta: dict[str, Any]
 
     @property
+    def path(self) -> Path:
+        """Of the file."""
+        return self.out / self.kind.place(self.stem)
+
+    @property
     def _parts(self) -> Path:
-        return self.path.parent / _PARTS / self.path.stem
+        return self.out / _PARTS / self.stem
 
     def _part(self, piece: Piece) -> Path:
         return self._parts / f"{piece.key}.npz"
@@ -72,7 +80,7 @@ class Output:
         return [piece for piece in self.pieces if not zipfile.is_zipfile(self._part(piece))]
 
     def _require_same(self) -> None:
-        theirs = read_labels(self.path).meta
+        _, theirs = self.kind.read(self.path)
         other = [name for name, value in self.meta.items() if theirs.get(name) != value]
         if other:
             raise UserError(
@@ -117,11 +125,12 @@ class Output:
         for name in names:
             if not name.startswith(COUNT):
                 rows[name] = np.concatenate([part.pop(name) for part in parts])
-        if not len(rows["imgname"]):
+        if not len(next(iter(rows.values()))):
             left_out = "; ".join(f"{name}: {number}" for name, number in counts.items())
             raise UserError(f"{self.path}: no row is left for {self.split} ({left_out}); is the release complete?")
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         remove_leftovers(self.path)
-        write_labels(self.path, rows, {**self.meta, "counts": counts})
+        self.kind.write(self.path, rows, {**self.meta, "counts": counts})
 
     def _remove_parts(self) -> None:
         shutil.rmtree(self._parts, ignore_errors=True)
@@ -131,15 +140,19 @@ class Output:
 
     def summary(self) -> str:
         """One line about the finished file."""
-        labels = read_labels(self.path)
-        counts = "".join(f"; {name}: {number}" for name, number in labels.meta["counts"].items())
-        return f"{self.path}: {len(labels)} rows{counts}"
+        count, meta = self.kind.read(self.path)
+        counts = "".join(f"; {name}: {number}" for name, number in meta["counts"].items())
+        return f"{self.path}: {count} rows{counts}"
 
 
 def wanted_outputs(
-    preparation: Preparation, options: Options, pieces: Sequence[Piece], lacking: Sequence[Finding] = ()
+    preparation: Preparation,
+    options: Options,
+    pieces: Sequence[Piece],
+    lacking: Sequence[Finding] = (),
+    kind: FileKind = LABELS,
 ) -> list[Output]:
-    """The label files that the options ask for; ``lacking`` is what is not complete.
+    """The files that the options ask for; ``lacking`` is what is not complete.
 
     Pictures that are frames of videos are either written whole, for the label file, or cut out: with ``--crops`` there
     is no label file of whole pictures then.
@@ -149,10 +162,10 @@ def wanted_outputs(
         theirs = tuple(piece for piece in pieces if piece.split == split)
         videos = preparation.extracted_images(options.root, theirs[0]) is not None
         images = "images" if videos else str(preparation.image_root(options.root).resolve())
-        kinds = [(False, split, images)] if not (videos and options.crops) else []
+        wanted = [(False, split, images)] if not (videos and options.crops) else []
         if options.crops:
-            kinds.append((True, f"{split}_crops", "crops"))
-        for cropped, stem, folder in kinds:
+            wanted.append((True, f"{split}_crops", "crops"))
+        for cropped, stem, folder in wanted:
             settings = settings_of(preparation)
             if cropped:
                 settings["crop_margin"] = options.crop_margin
@@ -161,13 +174,14 @@ def wanted_outputs(
                 "split": split,
                 "source": preparation.source,
                 "licence": preparation.licence,
-                "images": folder,
                 "settings": settings,
                 "pieces": len(theirs),
             }
+            if kind.pictures:
+                meta["images"] = folder
             if parts := [finding for finding in lacking if not finding.splits or split in finding.splits]:
                 meta["partial"] = [f"{finding.what}: {finding.detail or finding.state}" for finding in parts]
-            found.append(Output(options.out / f"{stem}.npz", split, cropped, theirs, meta))
+            found.append(Output(options.out, stem, kind, split, cropped, theirs, meta))
     return found
 
 

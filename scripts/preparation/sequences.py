@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,7 @@ from scipy.spatial.transform import Rotation
 from diffhmr.body.safe_pickle import load_pickle, to_array
 from diffhmr.errors import UserError
 from diffhmr.files import require_file
+from scripts.preparation.job import Finding, State
 
 BOX_FACTOR = 1.2
 """Side of the box over the longer side of the tight box (SPIN; Kolotouros et al., ICCV 2019)."""
@@ -119,3 +123,84 @@ def numbered_pictures(folder: Path, pattern: str) -> set[int]:
         return set()
     matches = (re.fullmatch(pattern, path.name) for path in folder.iterdir())
     return {int(match[1]) for match in matches if match}
+
+
+@dataclass(frozen=True)
+class SequenceState:
+    """What is there of a sequence.
+
+    Attributes:
+        name: of the sequence.
+        file: its pickle.
+        frames: number of its frames.
+        rows: number of people in them that can become rows.
+        lacking: number of pictures that are not there.
+        error: why the pickle cannot be read; empty: it can.
+    """
+
+    name: str
+    file: Path
+    frames: int = 0
+    rows: int = 0
+    lacking: int = 0
+    error: str = ""
+
+    @property
+    def complete(self) -> bool:
+        """Whether it can be converted."""
+        return not self.error and not self.lacking
+
+
+def sequence_state(
+    name: str, file: Path, count: Callable[[SequenceFile], tuple[int, int]], pictures: tuple[Path, str], remedy: str
+) -> SequenceState:
+    """Look at a sequence.
+
+    Args:
+        name: of the sequence.
+        file: its pickle.
+        count: gives frames and rows.
+        pictures: their folder and the pattern for :func:`numbered_pictures`, which count from 0.
+        remedy: what to do when the pickle is missing.
+    """
+    if not file.is_file():
+        return SequenceState(name, file, error=f"{file} is missing")
+    status = file.stat()
+    frames, rows, error = _count(file, count, remedy, status.st_size, status.st_mtime_ns)
+    lacking = frames - len(numbered_pictures(*pictures) & set(range(frames)))
+    return SequenceState(name, file, frames, rows, lacking, error)
+
+
+@lru_cache(maxsize=1000)  # --check and the list of pieces need the same
+def _count(
+    file: Path, count: Callable[[SequenceFile], tuple[int, int]], remedy: str, *_status: int
+) -> tuple[int, int, str]:
+    try:
+        return *count(SequenceFile(file, remedy)), ""
+    except UserError as error:
+        return 0, 0, str(error)
+
+
+def sequence_findings(
+    what: str, folders: tuple[Path, Path], states: Sequence[SequenceState], remedy: str, splits: tuple[str, ...] = ()
+) -> list[Finding]:
+    """Findings about the pickles and about the pictures of some sequences, whose ``folders`` are these."""
+    absent = [state.name for state in states if not state.file.is_file()]
+    damaged = [state.error for state in states if state.error and state.name not in absent]
+    there = len(states) - len(absent)
+    words = [f"{there} of {len(states)} files"]
+    if absent and there:
+        words.append(f"missing is {', '.join(absent)}")
+    if damaged:
+        words.append(f"{len(damaged)} cannot be read: {damaged[0]}")
+    found: State = "missing" if not there else "incomplete" if absent or damaged else "found"
+    files = Finding(f"{what} sequences", folders[0], found, "; ".join(words), True, remedy, splits)
+
+    lacking = [state for state in states if state.lacking]
+    expected = sum(state.frames for state in states)
+    there = expected - sum(state.lacking for state in lacking)
+    detail = f"{there} of {expected} that the sequences have" if expected else "their number is in the sequences"
+    if there and lacking:
+        detail += f"; {len(lacking)} sequences lack some, {lacking[0].name} {lacking[0].lacking}"
+    found = "missing" if not there else "incomplete" if lacking else "found"
+    return [files, Finding(f"{what} pictures", folders[1], found, detail, True, remedy, splits)]

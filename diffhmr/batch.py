@@ -30,6 +30,9 @@ class Targets:
         mask: ``[B, H, W]`` bool, visible pixels of the person, or None.
         part: ``[B, H, W]`` int16, the bone (SMPL's 24) whose surface a pixel shows, -1 where the person is not seen; or
             None.
+        gender: ``[B]`` int64: 0 male, 1 female, -1 unknown; or None.
+        item: ``[B]`` int64, the row in the label file, or None. Where several label files make one data set their rows
+            count on from one file to the next, in the order of the settings.
     """
 
     params: SmplParams
@@ -43,6 +46,8 @@ class Targets:
     truncated: Tensor
     mask: Tensor | None = None
     part: Tensor | None = None
+    gender: Tensor | None = None
+    item: Tensor | None = None
 
     def __post_init__(self) -> None:
         size = self.camera.shape[0]
@@ -56,6 +61,7 @@ class Targets:
             "occluded": (size,),
             "truncated": (size,),
         }
+        expected |= {name: (size,) for name in ("gender", "item") if getattr(self, name) is not None}
         _check_shapes(self, expected)
         if tuple(self.params.shape) != (size,):
             raise ValueError(f"Targets.params has leading shape {tuple(self.params.shape)}, expected ({size},)")

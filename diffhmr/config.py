@@ -7,7 +7,7 @@ and leaves get plain arguments. ``load_config`` in ``diffhmr/config_file.py`` re
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -130,14 +130,46 @@ class KeypointNoiseConfig(Section):
     swap: float = Field(default=0.02, ge=0, le=1)  # share of people whose left and right limbs are exchanged
 
 
-class DataConfig(Section):
-    """The stream of people."""
+class SourceConfig(Section):
+    """A label file and its pictures; see data/README.md for the formats."""
 
-    kind: Literal["synthetic"] = "synthetic"
+    name: str = Field(min_length=1)
+    labels: Path = Field(strict=False)  # .npz of scripts/prepare_*.py, SPIN, EFT, ProHMR or HMR 2.0
+    images: Path = Field(strict=False)  # folder to which the names of the pictures are relative
+    # Share of the training items. Sources without one share what the others leave, in proportion to their size.
+    weight: float | None = Field(default=None, gt=0, le=1)
+    scale_unit: Literal["200px", "pixels"] | None = None  # of the array scale; null: found out and checked
+
+
+class AugmentConfig(Section):
+    """What is done to labelled pictures in training; the defaults are SPIN's."""
+
+    flip: float = Field(default=0.5, ge=0, le=1)  # share of mirrored items
+    rotate: float = Field(default=0.4, ge=0, le=1)  # share of turned items
+    rotation: float = Field(default=30.0, ge=0)  # standard deviation in degrees; at most twice that
+    scale: float = Field(default=0.25, ge=0, lt=1)  # of the box: standard deviation and most that it changes
+    colour: float = Field(default=0.4, ge=0, le=1)  # most that a colour channel is dimmed or brightened
+    occluder: float = Field(default=0.0, ge=0, le=1)  # share of people with objects drawn in front of them
+    extreme_crop: float = Field(default=0.0, ge=0, le=1)  # share of boxes around a part of the person only
+
+
+class DataConfig(Section):
+    """The stream of people: synthetic ones, or label files with pictures.
+
+    Synthetic people serve as validation of labelled data too, unless ``validation`` names a label file.
+    """
+
+    kind: Literal["synthetic", "labelled"] = "synthetic"
     seed: int = Field(default=0, ge=0, lt=2**63)
-    images: bool = True  # False: no rendering, keypoints only
+    images: bool = True  # False: nothing is rendered or decoded, keypoints only
     image_size: int = Field(default=128, ge=32)
     keypoint_noise: KeypointNoiseConfig = KeypointNoiseConfig()
+    # labelled
+    sources: tuple[SourceConfig, ...] = Field(default=(), strict=False)
+    validation: SourceConfig | None = None  # its people whose 3D joints are known, at most val_items, evenly chosen
+    augment: AugmentConfig = AugmentConfig()
+    openpose_weight: float = Field(default=1.0, ge=0, le=1)  # factor on the confidence of OpenPose's joints; SPIN: 0
+    # synthetic
     occluder: float = Field(default=0.4, ge=0, le=1)  # share of people with an object in front of them
     truncation: float = Field(default=0.2, ge=0, le=1)  # share of people cut by the border of the crop
     archive: Path | None = Field(default=None, strict=False)  # folder of AMASS-layout .npz; None: procedural poses
@@ -146,9 +178,24 @@ class DataConfig(Section):
     val_items: int = Field(default=500, gt=0, lt=2**63)
     test_items: int = Field(default=2000, gt=0, lt=2**63)
 
+    @model_validator(mode="after")
+    def _sources_fit(self) -> DataConfig:
+        if self.kind == "synthetic":
+            if self.sources or self.validation is not None:
+                raise ValueError("data.sources and data.validation belong to data.kind: labelled, which is not set")
+            return self
+        if not self.sources:
+            raise ValueError("data.kind is labelled but data.sources is empty: list {name, labels, images} of each")
+        names = [source.name for source in self.sources]
+        if len(set(names)) < len(names):
+            raise ValueError(f"data.sources names {max(names, key=names.count)} twice: give every source its own name")
+        if self.validation is not None and self.validation.weight is not None:
+            raise ValueError("data.validation.weight has no meaning: leave it out")
+        return self
 
-DATASETS = get_args(DataConfig.model_fields["kind"].annotation)
-"""Names of the data sets there are."""
+
+DATASETS = ("synthetic",)
+"""Names of the data sets that can be evaluated by name."""
 
 
 class TrainConfig(Section):

@@ -95,7 +95,7 @@ def step_batches(dataset: BatchDataset, steps: StepSlice, workers: int) -> Itera
 
 
 def people_for_statistics(data: DataConfig, body: BodyModel, count: int) -> tuple[SmplParams, Tensor]:
-    """SMPL parameters ``[N]`` and cameras ``[N, 3]`` of ``count`` training people, without rendering any.
+    """SMPL parameters ``[N]`` and cameras ``[N, 3]`` among ``count`` training people, without rendering or decoding.
 
     Raises:
         UserError: the training data hold too few people whose parameters and camera are known.
@@ -112,7 +112,10 @@ def people_for_statistics(data: DataConfig, body: BodyModel, count: int) -> tupl
         cameras.append(targets.camera[known])
     camera = torch.cat(cameras)
     if camera.shape[0] < 2:
-        raise UserError("the training data hold no two people with known parameters: no statistics for the state")
+        raise UserError(
+            f"of {count} training people, fewer than two have SMPL parameters and 2D points that tell their camera: no "
+            "statistics for the state; add a label file with fits"
+        )
     joined = SmplParams(
         torch.cat([part.global_orient for part in params]),
         torch.cat([part.body_pose for part in params]),

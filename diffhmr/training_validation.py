@@ -9,10 +9,11 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
-from diffhmr.batch import ImageBatch
+from diffhmr.batch import ImageBatch, Targets
 from diffhmr.body.joints import COCO17_FROM_SPIN49, J14_FROM_SPIN49, PELVIS_SPIN49, SPIN49
 from diffhmr.body.model import BodyModel
 from diffhmr.config import SamplerConfig
+from diffhmr.datasets.labelled import coco_points
 from diffhmr.geometry.camera import normalised_to_pixel, project_crop
 from diffhmr.metrics.distribution import energy_score_mm
 from diffhmr.metrics.joints import point_errors_mm
@@ -32,7 +33,7 @@ class Validation:
     """Everything but the weights that a validation depends on.
 
     Attributes:
-        dataset: validation people with known 3D joints.
+        dataset: validation people with known 3D joints or SMPL parameters.
         body: on the device of the model.
         sampler: how hypotheses are drawn.
         seed: of the hypotheses' noise; the same at every step, so that curves show the weights only.
@@ -51,7 +52,7 @@ class Validation:
 
 
 def validate(model: HmrModel, validation: Validation) -> dict[str, float]:
-    """Errors in millimetres over J14 relative to the pelvis, means over the validation people.
+    """Errors in millimetres over J14 relative to the pelvis, means over the validation people whose truth is known.
 
     ``mode_mpjpe_mm`` is that of the single answer, ``random_mpjpe_mm`` of a random hypothesis,
     ``min_of_10_mpjpe_mm`` of the best of ten random ones (chosen with the truth), ``energy_score_mm`` of the ten as a
@@ -63,7 +64,8 @@ def validate(model: HmrModel, validation: Validation) -> dict[str, float]:
             assert batch.targets is not None
             prediction = model.sample(batch, 1 + NUM_SAMPLES, validation.sampler, validation.seed)
             joints = _relative(validation.body.joints(prediction.params, SPIN49))
-            truth = _relative(batch.targets.joints3d[..., :3])
+            truth, known = _truth(batch.targets, validation.body)
+            joints, truth = joints[known], truth[known]
             errors = point_errors_mm(joints, truth.unsqueeze(1)).mean(-1)
             samples = errors[:, 1:]
             values = {
@@ -75,6 +77,15 @@ def validate(model: HmrModel, validation: Validation) -> dict[str, float]:
             for name, value in values.items():
                 scores.setdefault(name, []).append(value)
     return {name: float(torch.cat(parts).mean()) for name, parts in scores.items()}
+
+
+def _truth(targets: Targets, body: BodyModel) -> tuple[Tensor, Tensor]:
+    """J14 relative to the pelvis: the labels, else the joints of the SMPL parameters; and where there are either."""
+    labelled = (targets.joints3d[:, [PELVIS_SPIN49, *J14_FROM_SPIN49], 3] > 0).all(1)
+    joints = targets.joints3d[..., :3]
+    if not bool(labelled.all()):
+        joints = torch.where(labelled[:, None, None], joints, body.joints(targets.params, SPIN49))
+    return _relative(joints), labelled | targets.has_params
 
 
 def _relative(joints: Tensor) -> Tensor:
@@ -96,10 +107,12 @@ def hypotheses_picture(model: HmrModel, validation: Validation) -> Tensor:
         joints = validation.body.joints(prediction.params, SPIN49)
     points = project_crop(joints, prediction.camera)[..., list(COCO17_FROM_SPIN49), :].cpu()
     side = _side_view(joints, prediction.camera)[..., list(COCO17_FROM_SPIN49), :].cpu()
-    truth = batch.targets.joints2d[:, list(COCO17_FROM_SPIN49), :2].cpu()
+    labels = batch.targets.joints2d
+    detected = labels[:, list(COCO17_FROM_SPIN49)]
+    truth = torch.where(detected[..., 2:] > 0, detected, coco_points(labels)).cpu()
     rows = []
     for person, picture in enumerate(_input_pictures(batch)):
-        cells = [picture, _drawn(picture, truth[person])]
+        cells = [picture, _drawn(picture, truth[person, :, :2], seen=truth[person, :, 2] > 0)]
         cells += [_drawn(picture, points[person, hypothesis]) for hypothesis in range(points.shape[1])]
         depth = torch.ones_like(picture)
         for hypothesis in range(side.shape[1]):

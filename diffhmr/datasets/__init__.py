@@ -4,13 +4,23 @@ from __future__ import annotations
 
 from diffhmr.body.model import BodyModel
 from diffhmr.config import DataConfig
+from diffhmr.datasets.labelled import LabelledPeople
+from diffhmr.datasets.mixture import Mixture, validation_people
 from diffhmr.datasets.synthetic import Split, SyntheticPeople
 
 
-def build_dataset(config: DataConfig, body: BodyModel, split: Split) -> SyntheticPeople:
+def build_dataset(config: DataConfig, body: BodyModel, split: Split) -> SyntheticPeople | LabelledPeople | Mixture:
     """The data set of ``config`` for one split.
+
+    Training items are those of ``config.kind``. Validation people of labelled data are those of ``config.validation``,
+    or synthetic where it names none; test people are always synthetic, as real test sets are evaluated by protocols
+    that name their files.
 
     Raises:
         UserError: a file or folder that the settings name cannot be used.
     """
+    if config.kind == "labelled" and split == "train":
+        return Mixture(body, config)
+    if config.validation is not None and split == "val":
+        return validation_people(body, config)
     return SyntheticPeople(body, config, split)

@@ -59,13 +59,18 @@ _SWAP_MASKS = np.array(
 
 
 def corrupt_keypoints(
-    points: Tensor, visible: Tensor, item_seeds: Seeds, settings: KeypointNoiseConfig, inside: Tensor | None = None
+    points: Tensor,
+    visible: Tensor,
+    item_seeds: Seeds,
+    settings: KeypointNoiseConfig,
+    inside: Tensor | None = None,
+    clicked: bool = False,
 ) -> Tensor:
     """Detector-like keypoints ``[B, 17, 3]`` (float32; x, y, confidence; all 0 when unseen).
 
     Before all noise, points are moved from the joints' centres to where annotators put them, by amounts that differ
-    from person to person (not if ``settings.jitter`` is 0). Points outside the crop, before or after the noise, are
-    unseen.
+    from person to person (not if they are ``clicked`` or ``settings.jitter`` is 0). Points outside the crop, before or
+    after the noise, are unseen.
 
     Args:
         points: ``[B, 17, 2]`` true positions in crop coordinates.
@@ -74,6 +79,7 @@ def corrupt_keypoints(
         settings: how much of everything.
         inside: ``[B, 17]`` bool, points that the photograph contains; those outside are never reported. None: all that
             lie in the crop.
+        clicked: the points lie where annotators put them already.
     """
     truth = points.double().numpy()
     seen = visible.numpy()
@@ -82,8 +88,8 @@ def corrupt_keypoints(
     person = uniforms(item_seeds, Stream.KEYPOINT_PERSON, 4)
     clean, annotated = person[:, 0] < CLEAN_SHARE, person[:, 1] < ANNOTATED_SHARE
 
-    clicked = _clicked(truth, item_seeds) if settings.jitter > 0 else truth
-    moved, error = _moved(clicked, seen, item_seeds, settings)
+    centre = truth if clicked or settings.jitter == 0 else _clicked(truth, item_seeds)
+    moved, error = _moved(centre, seen, item_seeds, settings)
     kept = _kept(seen, annotated, item_seeds, settings)
     where = np.where(clean[:, None, None], truth, moved)
     error = np.where(clean[:, None], 0.0, error)

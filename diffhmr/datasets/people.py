@@ -92,7 +92,7 @@ def sample_people(
     points = joints + transl[:, None]
     joints2d = focal[:, None, None] * points[..., :2] / points[..., 2:]
     camera = fit_crop_camera(joints, joints2d, torch.ones_like(joints2d[..., 0]))
-    occluders = torch.from_numpy(_occluders(item_seeds, joints2d.numpy(), settings.occluder))
+    occluders = torch.from_numpy(sample_occluders(item_seeds, joints2d.numpy(), settings.occluder))
     outside = ~inside_border(joints2d[:, COCO17_FROM_SPIN49, :], border)
     return People(
         params=params.map(Tensor.float),
@@ -222,8 +222,17 @@ def _photo_border(seeds: Seeds, low: Floats, high: Floats, side: Floats, cut_at:
     return np.where(at_cut & (cut_at > 0), np.clip(edges, -1.0, 1.0), whole)
 
 
-def _occluders(seeds: Seeds, joints2d: Floats, share: float) -> Floats:
-    """``[B, 2, 6]`` objects in front of the person: two at most, each over a joint, or a wide one from below."""
+def sample_occluders(seeds: Seeds, joints2d: Floats, share: float) -> Floats:
+    """Objects in front of a ``share`` of the people: two at most, each over a joint, or a wide one from below.
+
+    Args:
+        seeds: ``[B]`` of the items.
+        joints2d: ``[B, 49, 2]`` in crop coordinates.
+        share: between 0 and 1.
+
+    Returns:
+        ``[B, 2, 6]``, see :class:`People`.
+    """
     uniform = uniforms(seeds, Stream.OCCLUDER, 14)
     normal = normals(seeds, Stream.OCCLUDER_MORE, 10).reshape(-1, 2, 5)
     result = np.zeros((len(seeds), 2, 6))

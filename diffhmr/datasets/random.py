@@ -48,6 +48,10 @@ class Stream(IntEnum):
     KEYPOINT_DROP = 43
     KEYPOINT_CONFIDENCE = 44
     KEYPOINT_CLICKED = 45
+    AUGMENTATION = 60
+    AUGMENTATION_MORE = 61
+    MIXTURE_BLOCK = 70
+    MIXTURE_EPOCH = 71
 
 
 def hash64(item_seeds: Seeds, stream: int, count: int) -> NDArray[np.uint64]:

@@ -1,0 +1,251 @@
+"""A table of evaluations: python -m scripts.compare A.json B.json ... [--format text|markdown|csv]
+
+The files are what ``eval.py --out`` writes. Numbers of different protocols are not comparable, so such files are
+refused with the first difference. The best value of a metric is marked with a star (bold in Markdown, a column in CSV)
+where more or less of it is better, among the runs over the most people; a run over fewer people is named so.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from diffhmr.command_line import CommandParser, run_command
+from diffhmr.errors import UserError
+from diffhmr.files import require_file
+
+# How good a value is, by the last word of its name that says so; less is better where None.
+_MORE_IS_BETTER = ("pck", "auc", "accuracy", "iou", "f1")
+_NO_DIRECTION = ("apd", "diversity", "mean_pose", "num")
+_LESS_IS_BETTER = ("_mm", "_px", "_deg", "ece", "_mm_per_frame2")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One evaluation.
+
+    Attributes:
+        path: of the file.
+        content: of the file.
+        metrics: numbers by name, such as ``mpjpe_mm min_of 25``; lists are left out.
+        num_items: people that were measured.
+        num_people: in the whole test set, None if the file does not say.
+    """
+
+    path: Path
+    content: dict[str, Any]
+    metrics: dict[str, float]
+    num_items: int
+    num_people: int | None
+
+    @property
+    def people(self) -> str:
+        """How many, and whether these are all."""
+        if self.num_people is not None and self.num_items < self.num_people:
+            return f"only {self.num_items} of {self.num_people} people"
+        return f"{self.num_items} people"
+
+
+def read_run(path: Path) -> Run:
+    """Read a file of ``eval.py``.
+
+    Raises:
+        UserError: the file is missing or is none.
+    """
+    require_file(path, "evaluation", "write it with python eval.py --out FILE.json")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path} is not a JSON file ({error}); write it with python eval.py --out FILE.json") from error
+    parts = {"protocol": dict, "metrics": dict, "num_items": int}
+    for name, kind in parts.items():
+        if not isinstance(content, dict) or not isinstance(content.get(name), kind):
+            raise UserError(f"{path} has no {name}: it is no result of eval.py; write it with eval.py --out FILE.json")
+    metrics = dict(_numbers(content["metrics"]))
+    people = content["protocol"].get("people")
+    total = people.get("test_items") if isinstance(people, dict) else None
+    return Run(path, content, metrics, content["num_items"], total if isinstance(total, int) else None)
+
+
+def _numbers(group: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+    for name, value in group.items():
+        if isinstance(value, Mapping):
+            yield from _numbers(value, f"{prefix}{name} ")
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            yield f"{prefix}{name}", float(value)
+
+
+def require_same_protocol(runs: Sequence[Run]) -> None:
+    """Raises: UserError: two runs differ in the data set or in what was measured how."""
+    for run in runs[1:]:
+        for name in ("dataset", "protocol"):
+            difference = _first_difference(runs[0].content.get(name), run.content.get(name), name)
+            if difference is not None:
+                where, one, other = difference
+                raise UserError(
+                    f"the numbers of {runs[0].path} and {run.path} cannot be compared: {where} is {one} in the first "
+                    f"and {other} in the second; compare runs of the same protocol"
+                )
+
+
+def _first_difference(one: Any, other: Any, where: str) -> tuple[str, str, str] | None:
+    """Where two JSON values differ first, and both values there. Of files the SHA-256 counts, not the path."""
+    if not isinstance(one, Mapping) or not isinstance(other, Mapping):
+        return None if one == other else (where, _brief(one), _brief(other))
+    for key in [*one, *(key for key in other if key not in one)]:
+        if key == "path" and "sha256" in one and "sha256" in other:
+            continue
+        inner = f"{where}.{key}"
+        if key not in one or key not in other:
+            here, there = (_brief(side[key]) if key in side else "absent" for side in (one, other))
+            return inner, here, there
+        difference = _first_difference(one[key], other[key], inner)
+        if difference is not None:
+            return difference
+    return None
+
+
+def _brief(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def goodness(metric: str) -> Callable[[float], float] | None:
+    """What to take the largest of, None for a metric of which neither more nor less is better."""
+    words = metric.split()
+    if any(word.startswith(_NO_DIRECTION) for word in words):
+        return None
+    if any(word.startswith(_MORE_IS_BETTER) for word in words):
+        return lambda value: value
+    if words[0].endswith("bias"):
+        return lambda value: -abs(value)
+    if any(word.endswith(_LESS_IS_BETTER) or word.startswith(("accel", "jitter")) for word in words):
+        return lambda value: -value
+    return None
+
+
+def best_runs(runs: Sequence[Run], metric: str) -> set[int]:
+    """Positions of the runs with the best value; none if there is only one to choose from, or no better and worse."""
+    how = goodness(metric)
+    most = max(run.num_items for run in runs)
+    values = {
+        index: how(run.metrics[metric])
+        for index, run in enumerate(runs)
+        if how is not None and metric in run.metrics and run.num_items == most
+    }
+    return {index for index, value in values.items() if value == max(values.values())} if len(values) > 1 else set()
+
+
+def labels_of(runs: Sequence[Run]) -> list[str]:
+    """A name for each run: as much of its path as tells it from the others, and whether it is a part of the data."""
+    paths = [run.path.with_suffix("").parts for run in runs]
+    length = next(
+        (n for n in range(1, max(map(len, paths))) if len({path[-n:] for path in paths}) == len(paths)),
+        max(map(len, paths)),
+    )
+    most = max(run.num_items for run in runs)
+    names = []
+    for run, path in zip(runs, paths, strict=True):
+        part = run.num_items < (run.num_people or most)
+        names.append("/".join(path[-length:]) + (f" ({run.people})" if part else ""))
+    return names
+
+
+def format_cell(metric: str, value: float) -> str:
+    """Millimetres, pixels and degrees with one digit, others with three."""
+    in_units = any(word.endswith(("_mm", "_px", "_deg")) for word in metric.split())
+    return f"{value:.1f}" if in_units else f"{value:.3f}"
+
+
+def comparison(runs: Sequence[Run], how: str) -> str:
+    """The table as ``text``, ``markdown`` or ``csv``, with metrics in rows unless there are more runs than metrics.
+
+    Raises:
+        UserError: the runs follow different protocols.
+    """
+    require_same_protocol(runs)
+    metrics = list(dict.fromkeys(metric for run in runs for metric in run.metrics))
+    labels = labels_of(runs)
+    if how == "csv":
+        return _csv(runs, metrics, labels)
+    mark = {"text": ("", "*"), "markdown": ("**", "**")}[how]
+    rows = []
+    for metric in metrics:
+        best = best_runs(runs, metric)
+        cells = []
+        for index, run in enumerate(runs):
+            cell = format_cell(metric, run.metrics[metric]) if metric in run.metrics else "-"
+            cells.append(f"{mark[0]}{cell}{mark[1]}" if index in best else cell)
+        rows.append([metric, *cells])
+    table = [["", *labels], *rows]
+    if len(runs) > len(metrics):
+        table = [list(column) for column in zip(*table, strict=True)]
+    lines = _text(table) if how == "text" else _markdown(table)
+    return "\n".join([*_heading(runs, labels), "", *lines])
+
+
+def _heading(runs: Sequence[Run], labels: Sequence[str]) -> list[str]:
+    """What was measured how, and what the runs do not have in common."""
+    first = runs[0].content
+    name = first["protocol"].get("name", "without name")
+    lines = [f"{first.get('dataset', 'unknown data set')}, protocol {name}"]
+    for label, run in zip(labels, runs, strict=True):
+        content = run.content
+        checkpoint = content.get("checkpoint")
+        facts = [run.people]
+        if isinstance(checkpoint, dict):
+            facts.insert(0, f"{checkpoint.get('path')} (step {checkpoint.get('step')})")
+        if "num_samples" in content:
+            facts.append(f"{content['num_samples']} samples")
+        lines.append(f"- {label}: {', '.join(facts)}")
+    return lines
+
+
+def _text(table: list[list[str]]) -> list[str]:
+    # The star of a marked number stands right of the column of digits.
+    padded = [[row[0], *(cell if cell.endswith("*") else f"{cell} " for cell in row[1:])] for row in table]
+    widths = [max(len(row[column]) for row in padded) for column in range(len(padded[0]))]
+    lines = []
+    for first, *others in padded:
+        cells = [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]
+        lines.append("  ".join([first.ljust(widths[0]), *cells]).rstrip())
+    lines.insert(1, "-" * max(map(len, lines)))
+    return lines
+
+
+def _markdown(table: list[list[str]]) -> list[str]:
+    rows = [[cell.replace("|", "\\|") for cell in row] for row in table]
+    ruler = ["---", *["---:"] * (len(table[0]) - 1)]
+    return [f"| {' | '.join(row)} |" for row in (rows[0], ruler, *rows[1:])]
+
+
+def _csv(runs: Sequence[Run], metrics: Sequence[str], labels: Sequence[str]) -> str:
+    """All digits; the last column names the best runs."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(["metric", *labels, "best"])
+    for metric in metrics:
+        best = sorted(best_runs(runs, metric))
+        values = [repr(run.metrics[metric]) if metric in run.metrics else "" for run in runs]
+        writer.writerow([metric, *values, "; ".join(labels[index] for index in best)])
+    return buffer.getvalue().rstrip("\n")
+
+
+def main() -> int:
+    """Command line."""
+    parser = CommandParser(description="A table of evaluations of the same protocol, the best values marked.")
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE.json", help="what eval.py --out wrote")
+    parser.add_argument("--format", choices=("text", "markdown", "csv"), default="text", help="default: %(default)s")
+    arguments = parser.parse_args()
+    print(comparison([read_run(path) for path in arguments.files], arguments.format))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

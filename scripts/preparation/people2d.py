@@ -121,15 +121,17 @@ class Parts:
 class People2D(ABC):
     """The preparation of a data set whose splits are each an annotation file and a folder of pictures.
 
-    A split is read as a whole and converted ``PIECE_ROWS`` people at a time. Pictures without labelled people may be
-    absent.
+    A split is read as a whole and converted ``PIECE_ROWS`` people at a time. Only pictures with labelled people are
+    asked for; where some of these are absent, their people are left out.
     """
 
     options: LabelOptions
     splits: ClassVar[tuple[str, ...]]
 
     def __post_init__(self) -> None:
-        self._rows: dict[tuple[Path, str], Rows] = {}  # no field: it is no setting
+        # Not fields, because they are no settings.
+        self._rows: dict[tuple[Path, str], Rows] = {}
+        self._absent: dict[tuple[Path, str], list[str]] = {}
 
     @abstractmethod
     def parts(self, root: Path, split: str) -> Parts:
@@ -155,15 +157,13 @@ class People2D(ABC):
     def picture_finding(self, root: Path, split: str) -> Finding:
         """Whether the pictures are there that the annotations, which are, speak of."""
         parts = self.parts(root, split)
-        rows = self.rows(root, split)
-        names = np.unique(rows["imgname"])
-        missing = [str(name) for name in names if not (root / str(name)).is_file()]
-        detail = f"{len(names) - len(missing)} of {len(names)} with labelled people ({len(rows['imgname'])})"
+        there = len(np.unique(self.rows(root, split)["imgname"]))
+        absent = self._absent[root, split]
         count = count_pictures(parts.pictures, parts.suffix)
-        detail += f", {count} of {parts.num_pictures} in all"
-        if missing:
-            detail += f", the first missing is {missing[0]}"
-        state: State = "found" if not missing else "incomplete" if count else "missing"
+        detail = f"{there} of {there + len(absent)} with labelled people, {count} of {parts.num_pictures} in all"
+        if absent:
+            detail += f", the first missing is {absent[0]}"
+        state: State = "found" if not absent else "incomplete" if there else "missing"
         return Finding(f"{split} pictures", parts.pictures, state, detail, remedy=parts.remedy, splits=(split,))
 
     def pieces(self, root: Path, splits: Sequence[str] | None) -> list[Piece]:
@@ -177,7 +177,7 @@ class People2D(ABC):
             if not self.parts(root, split).annotations.is_file():
                 continue
             count = len(self.rows(root, split)["imgname"])
-            if not count:
+            if not count and not self._absent[root, split]:
                 raise UserError(
                     f"{self.parts(root, split).annotations}: nobody has {self.options.min_keypoints} labelled joints; "
                     "the file is a wrong one, or --min-keypoints too large"
@@ -207,9 +207,19 @@ class People2D(ABC):
         return
 
     def rows(self, root: Path, split: str) -> Rows:
-        """As :meth:`read`; they stay in memory, because annotation files take long to read."""
+        """As :meth:`read`, without people whose picture is absent.
+
+        They stay in memory, because annotation files take long to read.
+        """
         if (root, split) not in self._rows:
-            self._rows[root, split] = self.read(root, split)
+            rows = self.read(root, split)
+            names, inverse = np.unique(rows["imgname"], return_inverse=True)
+            there = np.array([(root / str(name)).is_file() for name in names], bool)
+            self._absent[root, split] = [str(name) for name in names[~there]]
+            counts = {name: number for name, number in rows.items() if name.startswith(COUNT)}
+            counts[f"{COUNT}people without picture"] = np.array(int((~there[inverse]).sum()))
+            chosen = {name: array[there[inverse]] for name, array in rows.items() if name not in counts}
+            self._rows[root, split] = chosen | counts
         return self._rows[root, split]
 
 

@@ -46,7 +46,9 @@ def _run_and_die(module: str, arguments: list[str], after: int) -> None:
 
 def main() -> None:
     """A child for each command; prints by which signals they ended."""
-    import scripts.preparation.outputs  # noqa: F401 - takes long, once for all children
+    # They take long: once for all children.
+    import_module("diffhmr.datasets.labels")
+    import_module("scripts.preparation.outputs")
 
     ends = []
     for module, arguments in json.loads(sys.argv[2]):

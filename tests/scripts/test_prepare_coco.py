@@ -56,7 +56,7 @@ def test_labels_are_those_of_the_release(release: tuple[Path, CocoTruth, CocoTru
         assert not labels.has_smpl.any() and not labels.joints3d.any()
         assert labels.meta["dataset"] == "coco2014" and labels.meta["split"] == split
         # The one with few labels and the one without; crowds do not count.
-        assert labels.meta["counts"] == {"people without enough labels": 2}
+        assert labels.meta["counts"] == {"people without enough labels": 2, "people without picture": 0}
 
 
 def test_fewer_keypoints_let_more_people_in(release: tuple[Path, CocoTruth, CocoTruth], tmp_path: Path) -> None:
@@ -116,18 +116,22 @@ def test_check_names_what_a_half_complete_release_lacks(
     truth = write_coco(tmp_path, free_body, people=2)
     assert _prepare(tmp_path, tmp_path / "out", "--check") == 0
     text = capsys.readouterr().out
-    assert "2 of 2 with labelled people (2), 2 of 82783 in all" in text
+    assert "2 of 2 with labelled people, 2 of 82783 in all" in text
     assert "0 of 40504" in text and "zips/val2014.zip" in text and "zips/train2014.zip" not in text
 
     (tmp_path / "train2014" / truth.image_names[1]).unlink()
     assert _prepare(tmp_path, tmp_path / "out", "--check") == 0
     lines = capsys.readouterr().out.splitlines()
     (line,) = [line for line in lines if "train pictures" in line and "incomplete" in line]
-    assert "1 of 2 with labelled people (2), 1 of 82783 in all, " in line
+    assert "1 of 2 with labelled people, 1 of 82783 in all, " in line
     assert f"the first missing is train2014/{truth.image_names[1]}" in line
     with pytest.raises(UserError, match="train pictures incomplete"):
         _prepare(tmp_path, tmp_path / "out", "--splits", "train")
     assert not (tmp_path / "out").exists()
+    assert _prepare(tmp_path, tmp_path / "out", "--splits", "train", "--partial") == 0
+    labels = read_labels(tmp_path / "out" / "train.npz")
+    assert list(labels.imgname) == [f"train2014/{truth.image_names[0]}"]
+    assert labels.meta["counts"]["people without picture"] == 1
 
 
 @pytest.mark.parametrize(

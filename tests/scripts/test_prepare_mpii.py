@@ -46,7 +46,7 @@ def test_labels_are_those_of_the_release(release: tuple[Path, MpiiTruth], tmp_pa
     _require_people(labels, truth, [0, 1, 2])
     assert (labels.keypoints[:, COLUMNS, 2] == 1).all()
     # Those without joints or place are no labelled people.
-    assert labels.meta["counts"] == {"people without enough labels": 1}
+    assert labels.meta["counts"] == {"people without enough labels": 1, "people without picture": 0}
 
 
 def test_fewer_joints_and_hidden_ones(release: tuple[Path, MpiiTruth], tmp_path: Path) -> None:

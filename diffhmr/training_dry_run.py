@@ -10,7 +10,6 @@ import torch
 
 from diffhmr.config import ExperimentConfig
 from diffhmr.config_file import dump_config
-from diffhmr.datasets import build_dataset
 from diffhmr.errors import UserError
 from diffhmr.models import HmrModel
 from diffhmr.training import Trainer
@@ -28,7 +27,7 @@ def dry_run(config: ExperimentConfig) -> str:
         UserError: as :func:`diffhmr.training.run`, and when a loss is not finite in the first step.
     """
     with join_processes() as processes:
-        trainer = Trainer(config, processes)
+        trainer = Trainer(config, processes, pretrained=config.init is None)
         trainer.start()
         data_time, step_time = _time_step(trainer, processes)
         report = [
@@ -47,17 +46,16 @@ def dry_run(config: ExperimentConfig) -> str:
 def _time_step(trainer: Trainer, processes: Processes) -> tuple[float, float]:
     """Seconds for making this process's share of a batch, and for a training step on it."""
     config = trainer.config
-    dataset = build_dataset(config.data, trainer.data_body, "train")
     share = processes.share(config.train.batch_size)
     steps = StepSlice(0, 2, config.train.batch_size, processes.rank * share, share)
     data_time = step_time = 0.0
-    batches = step_batches(dataset, steps, workers=0)
+    batches = step_batches(trainer.people, steps, workers=0)
     for _ in range(2):
         start = time.perf_counter()
         batch = next(batches).to(processes.device)
         data_time = time.perf_counter() - start
         start = time.perf_counter()
-        gradients = trainer.gradients(batch)
+        gradients = trainer.gradients(trainer.supervised(batch))
         if not gradients.finite():
             raise UserError("the loss or the gradient of the first step is not finite; look at the data and at init")
         trainer.update()

@@ -18,7 +18,8 @@ from safetensors.torch import load_file
 
 import train as train_script
 from diffhmr.batch import ImageBatch
-from diffhmr.checkpoint import load_body, load_state, read_metadata, without_downloads
+from diffhmr.body.model import BodyModel
+from diffhmr.checkpoint import load_state, read_metadata, without_downloads
 from diffhmr.command_line import run_command
 from diffhmr.config_file import differing_keys, load_config
 from diffhmr.models import build_model
@@ -273,14 +274,15 @@ def test_smoke_configuration_takes_less_than_a_minute(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_configurations_are_named_as_their_file_and_build(path: Path) -> None:
+def test_configurations_are_named_as_their_file_and_build(path: Path, free_body: BodyModel) -> None:
     config = load_config(path)
     assert config.name == path.stem
     header = path.read_text(encoding="utf-8").split("\n\nname:")[0]
     assert f"python train.py --config configs/{path.name}" in header
     for part in ("Hardware:", "Time:", "Result:"):
         assert part in header
-    model = build_model(without_downloads(config.model), load_body(config.body.path), config.loss)
+    # The networks are the same for every body, and SMPL need not be there.
+    model = build_model(without_downloads(config.model), free_body, config.loss)
     assert sum(value.numel() for value in model.parameters()) > 1e6
 
 
@@ -292,7 +294,7 @@ def test_the_baseline_differs_in_the_model_only() -> None:
     assert (model.model.kind, baseline.model.kind) == ("diffhmr", "spin")
 
 
-def test_the_paper_configuration() -> None:
+def test_the_paper_configuration(free_body: BodyModel) -> None:
     config = load_config(ROOT / "configs/diffhmr_r50.yaml")
     model: dict[str, Any] = config.model.model_dump()
     assert model["state"] == ("pose",)
@@ -305,6 +307,33 @@ def test_the_paper_configuration() -> None:
     assert not model["denoiser"]["condition_on_estimate"]
     diffusion = model["diffusion"]
     assert (diffusion["steps"], diffusion["schedule"], diffusion["target"]) == (1000, "cosine", "noise")
-    built = build_model(without_downloads(config.model), load_body(config.body.path), config.loss)
+    built = build_model(without_downloads(config.model), free_body, config.loss)
     unet = sum(value.numel() for name, value in built.named_parameters() if name.startswith("denoiser."))
     assert 12e6 < unet < 18e6
+
+
+def test_the_paper_configuration_with_everything_diffused() -> None:
+    paper, card = (load_config(ROOT / f"configs/{name}.yaml") for name in ("diffhmr_r50", "diffhmr_r50_card"))
+    assert card.model.state == ("pose", "shape", "camera")
+    for name in differing_keys(paper, card):
+        allowed = ("name", "model.state", "model.denoiser.", "model.diffusion.", "loss.", "sampler.")
+        assert name.startswith(allowed), f"{name} differs"
+
+
+@pytest.mark.parametrize("name", ["diffhmr_r50", "diffhmr_r50_card"])
+def test_the_mixture_of_the_paper_configurations(name: str) -> None:
+    data = load_config(ROOT / f"configs/{name}.yaml").data
+    weights = {source.name: source.weight for source in data.sources}
+    assert (weights.pop("h36m"), weights.pop("mpi_inf_3dhp")) == (0.3, 0.1)
+    assert weights == dict.fromkeys(("lsp", "hr_lspet", "mpii", "coco2014"))
+    files = [source.labels for source in data.sources] + [source.images for source in data.sources]
+    assert not any("3dpw" in str(path) for path in files)
+
+
+def test_the_paper_configuration_without_its_data() -> None:
+    path = ROOT / "configs/diffhmr_r50.yaml"
+    header = path.read_text(encoding="utf-8").split("\n\nname:")[0]
+    command = header[header.index("name=r50_synthetic") :].replace("\\\n#", " ").split()
+    config = load_config(path, command)
+    assert (config.name, config.data.kind, config.init) == ("r50_synthetic", "synthetic", None)
+    assert (ROOT / config.body.path).is_file()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from typing import Any
 from diffhmr.command_line import CommandParser, run_command
 from diffhmr.errors import UserError
 from diffhmr.files import require_file
+
+_PART = re.compile(r"(.*) \(first \d+ of (\d+)\)")
 
 # How good a value is, by the last word of its name that says so; less is better where None.
 _MORE_IS_BETTER = ("pck", "auc", "accuracy", "iou", "f1")
@@ -32,7 +35,7 @@ class Run:
 
     Attributes:
         path: of the file.
-        content: of the file.
+        content: of the file; the name of the protocol does not say any more that only part of the people was measured.
         metrics: numbers by name, such as ``mpjpe_mm min_of 25``; lists are left out.
         num_items: people that were measured.
         num_people: in the whole test set, None if the file does not say.
@@ -67,9 +70,14 @@ def read_run(path: Path) -> Run:
     for name, kind in parts.items():
         if not isinstance(content, dict) or not isinstance(content.get(name), kind):
             raise UserError(f"{path} has no {name}: it is no result of eval.py; write it with eval.py --out FILE.json")
-    metrics = dict(_numbers(content["metrics"]))
+    name = str(content["protocol"].get("name", "without name"))
+    part = _PART.fullmatch(name)
     people = content["protocol"].get("people")
     total = people.get("test_items") if isinstance(people, dict) else None
+    if part is not None:
+        name, total = part[1], int(part[2])
+    content["protocol"]["name"] = name
+    metrics = dict(_numbers(content["metrics"]))
     return Run(path, content, metrics, content["num_items"], total if isinstance(total, int) else None)
 
 
@@ -193,8 +201,7 @@ def comparison(runs: Sequence[Run], how: str) -> str:
 def _heading(runs: Sequence[Run], labels: Sequence[str]) -> list[str]:
     """What was measured how, and what the runs do not have in common."""
     first = runs[0].content
-    name = first["protocol"].get("name", "without name")
-    lines = [f"{first.get('dataset', 'unknown data set')}, protocol {name}"]
+    lines = [f"{first.get('dataset', 'unknown data set')}, protocol {first['protocol']['name']}"]
     for label, run in zip(labels, runs, strict=True):
         content = run.content
         checkpoint = content.get("checkpoint")

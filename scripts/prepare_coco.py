@@ -28,6 +28,7 @@ SLOTS = (19, 20, 21, 22, 23, 9, 8, 10, 7, 11, 6, 3, 2, 4, 1, 5, 0)
 
 YEARS = ("2014", "2017")
 NUM_PICTURES = {"train2014": 82_783, "val2014": 40_504, "train2017": 118_287, "val2017": 5_000}
+_DOWNLOAD = {"train2014": "13 GB", "val2014": "6 GB", "train2017": "18 GB", "val2017": "1 GB"}
 
 _LIMBS = slice(5, 17)
 _NUM_KEYPOINTS = 17
@@ -52,8 +53,8 @@ class Coco(People2D):
         folder = f"{split}{self.year}"
         site = "http://images.cocodataset.org"
         remedy = (
-            f"download {site}/zips/{folder}.zip and {site}/annotations/annotations_trainval{self.year}.zip "
-            f"and unpack both into {root}"
+            f"download {site}/zips/{folder}.zip ({_DOWNLOAD[folder]}) and "
+            f"{site}/annotations/annotations_trainval{self.year}.zip (241 MB) and unpack both into {root}"
         )
         return Parts(annotation_file(root, folder), root / folder, ".jpg", NUM_PICTURES[folder], remedy)
 

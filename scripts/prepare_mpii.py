@@ -62,7 +62,10 @@ class Mpii(People2D):
     def parts(self, root: Path, split: str) -> Parts:  # noqa: ARG002
         """The ``.mat`` file, in its folder or without it, and ``images/``."""
         site = "https://datasets.d2.mpi-inf.mpg.de/andriluka14cvpr"
-        remedy = f"download {site}/mpii_human_pose_v1.tar.gz and {site}/{_MAT_FOLDER}.zip and unpack both into {root}"
+        remedy = (
+            f"download {site}/mpii_human_pose_v1.tar.gz (12.9 GB) and {site}/{_MAT_FOLDER}.zip (12.5 MB) and unpack "
+            f"both into {root}"
+        )
         file = self.spin_h5 or existing_folder([root / _MAT_FOLDER, root], MAT) / MAT
         return Parts(file, root / "images", ".jpg", NUM_PICTURES, remedy)
 

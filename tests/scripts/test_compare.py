@@ -159,6 +159,11 @@ def test_a_run_over_part_of_the_data_is_named_so_and_wins_nothing(tmp_path: Path
     assert labels_of(runs) == ["whole", "part (only 10 of 200 people)", "better"]
     table = comparison(runs, "text")
     assert _row(table, "mpjpe_mm mode") == ["90.0", "1.0", "80.0*"]
+    # The protocol's name may say it, too: it is the same protocol.
+    named = _changed(num_items=10, protocol__name="3dpw-spin-v1 (first 10 of 300)")
+    named_run = read_run(_write(tmp_path / "named.json", named))
+    assert labels_of([runs[0], named_run]) == ["whole", "named (only 10 of 300 people)"]
+    assert comparison([named_run, runs[0]], "text").splitlines()[0] == "3dpw, protocol 3dpw-spin-v1"
     # Even without the others, or without knowing how many there are.
     assert labels_of(runs[1:2]) == ["part (only 10 of 200 people)"]
     unknown = [_changed(num_items=number) for number in (10, 200)]

@@ -7,21 +7,31 @@ import sys
 from pathlib import Path
 
 from diffhmr.command_line import CommandParser, pick_device, run_command
-from diffhmr.config import DATASETS
+from diffhmr.evaluation_protocols import EVALUATED_DATASETS, PROTOCOLS
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = CommandParser(description="Measure a checkpoint on the test people of a data set, as a table and as JSON.")
     parser.add_argument("--checkpoint", required=True, type=Path, metavar="FILE", help="model file that train.py wrote")
-    parser.add_argument("--dataset", required=True, choices=DATASETS, help="whose test people are used")
+    parser.add_argument("--dataset", required=True, choices=EVALUATED_DATASETS, help="whose test people are used")
     parser.add_argument(
-        "--num-samples", type=int, default=25, metavar="N",
-        help="random bodies per person, besides the single answer (default: %(default)s)",
+        "--protocol", choices=PROTOCOLS, metavar="NAME",
+        help=f"what is measured how, of {', '.join(PROTOCOLS)} (default: the first of the data set)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--data", type=Path, metavar="DIR", help="folder of the labels, or a label file (default: data/DATASET)"
+    )
+    parser.add_argument("--images", type=Path, metavar="DIR", help="of the pictures (default: what the labels say)")
+    parser.add_argument(
+        "--num-samples", type=int, metavar="N",
+        help="random bodies per person, besides the single answer unless the protocol counts that (default: the "
+        "protocol's, 25)",
     )  # fmt: skip
     parser.add_argument("--steps", type=int, metavar="K", help="of the sampler (default: what the checkpoint says)")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="of the random samples (default: %(default)s)")
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N people (default: all)")
     parser.add_argument("--out", type=Path, metavar="FILE.json", help="where to write the result (default: nowhere)")
+    parser.add_argument("--dump", type=Path, metavar="FILE.npz", help="errors and predictions of every person")
     parser.add_argument("--device", help="cpu, cuda or cuda:N (default: cuda if there is one, else cpu)")
     return parser.parse_args()
 
@@ -30,15 +40,17 @@ def main() -> int:
     arguments = parse_arguments()
 
     # Importing torch takes seconds: not before the options are known to be right.
-    from diffhmr.evaluation import EvaluationOptions, run
+    from diffhmr.evaluation import EvaluationOptions, Output, Source, run
     from diffhmr.evaluation_table import format_table
 
+    source = Source(arguments.dataset, arguments.protocol, arguments.data, arguments.images)
     options = EvaluationOptions(arguments.num_samples, arguments.steps, arguments.seed, arguments.limit)
-    device = pick_device(arguments.device)
-    result = run(arguments.checkpoint, arguments.dataset, options, arguments.out, device)
+    output = Output(arguments.out, arguments.dump)
+    result = run(arguments.checkpoint, source, options, output, pick_device(arguments.device))
     print(format_table(result))
-    if arguments.out is not None:
-        print(f"\nwritten: {arguments.out}")
+    for path in (arguments.out, arguments.dump):
+        if path is not None:
+            print(f"\nwritten: {path}")
     return 0
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,19 +15,30 @@ from torch import Tensor
 from tqdm import tqdm
 
 from diffhmr.batch import ImageBatch, Prediction, Targets
-from diffhmr.body.model import BodyModel
 from diffhmr.body.params import SmplParams
-from diffhmr.checkpoint import REPOSITORY, load_checkpoint
-from diffhmr.config import DATASETS, DataConfig, ExperimentConfig, KeypointNoiseConfig, SamplerConfig
-from diffhmr.datasets import build_dataset
+from diffhmr.checkpoint import load_checkpoint
+from diffhmr.config import ExperimentConfig, SamplerConfig
 from diffhmr.errors import UserError
-from diffhmr.evaluation_measures import PIXEL_CROP, Sums, measure
+from diffhmr.evaluation_data import (
+    EvaluatedDataset,
+    EvaluatedPeople,
+    Source,
+    describe_body,
+    open_people,
+    portable,
+    synthetic_protocol,
+)
+from diffhmr.evaluation_dump import Dump
+from diffhmr.evaluation_measures import Measurer, distribution_metrics
+from diffhmr.evaluation_protocols import SYNTHETIC, partial_name
+from diffhmr.evaluation_sums import Sums
+from diffhmr.evaluation_terms import EvaluationProtocol
+from diffhmr.evaluation_truth import JOINTS_AT_ONCE, Bodies, find_bodies
 from diffhmr.files import ensure_writable, write_json
+from diffhmr.geometry.rotation import rot6d_columns_to_matrix
 from diffhmr.models.regressor import Regressor
 
-SYNTHETIC_PROTOCOL = "synthetic-v1"
-
-_HYPOTHESES_AT_ONCE = 2048
+_HYPOTHESES_AT_ONCE = JOINTS_AT_ONCE
 _ITEMS_AT_ONCE = 64
 
 _log = logging.getLogger(__name__)
@@ -40,22 +52,13 @@ class EvaluatedModel(Protocol):
         ...
 
 
-class EvaluatedDataset(Protocol):
-    """What an evaluation needs of a data set: whole batches with targets, each item the same in any batch."""
-
-    def __len__(self) -> int: ...
-
-    def __getitems__(self, indices: Sequence[int]) -> ImageBatch:
-        """The items of these indices."""
-        ...
-
-
 @dataclass(frozen=True)
 class EvaluationOptions:
     """How much is evaluated.
 
     Attributes:
-        num_samples: S random hypotheses per person, not counting the single answer.
+        num_samples: n hypotheses per person, of which the single answer is one where the protocol counts it; None for
+            the number of the protocol.
         steps: of the sampler; None for those of the checkpoint's settings.
         seed: of the hypotheses.
         limit: evaluate the first people only; None for all.
@@ -64,7 +67,7 @@ class EvaluationOptions:
         UserError: a number is out of range.
     """
 
-    num_samples: int = 25
+    num_samples: int | None = None
     steps: int | None = None
     seed: int = 0
     limit: int | None = None
@@ -79,6 +82,10 @@ class EvaluationOptions:
             if value is not None and value < least:
                 raise UserError(f"{option} must be at least {least}, got {value}")
 
+    def count(self, protocol: EvaluationProtocol) -> int:
+        """n hypotheses under ``protocol``."""
+        return self.num_samples or protocol.num_samples
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -89,47 +96,70 @@ class Evaluation:
     slices: dict[str, dict[str, Any]]
 
 
+@dataclass(frozen=True)
+class Output:
+    """Where a result goes.
+
+    Attributes:
+        json: the result; None for nowhere.
+        dump: errors and predictions of every person as ``.npz``; None for nowhere.
+    """
+
+    json: Path | None = None
+    dump: Path | None = None
+
+
 def run(
     checkpoint: str | Path,
-    dataset: str,
+    source: Source,
     options: EvaluationOptions,
-    out: str | Path | None = None,
+    output: Output = Output(),
     device: torch.device | str = "cpu",
+    find: Callable[[EvaluationProtocol, Any], Bodies] = find_bodies,
 ) -> dict[str, Any]:
-    """Evaluate the model file ``checkpoint`` on the test people of ``dataset``.
+    """Evaluate the model file ``checkpoint`` on the test people of ``source``.
+
+    Args:
+        find: gives the bodies that the protocol needs.
 
     Returns:
-        The result, which is written to the JSON file ``out`` unless that is None.
+        The result, which is also written as ``output`` says.
 
     Raises:
-        UserError: the checkpoint, the data set, an option or the output path cannot be used.
+        UserError: the checkpoint, the data set, a body, an option or an output path cannot be used.
     """
-    if dataset not in DATASETS:
-        raise UserError(f"unknown data set {dataset!r}; choose one of {', '.join(DATASETS)}")
-    if out is not None:
-        ensure_writable(out)
+    for path in (output.json, output.dump):
+        if path is not None:
+            ensure_writable(path)
+    if output.dump is not None and output.dump.suffix != ".npz":
+        raise UserError(f"--dump writes an .npz file, but {output.dump} is named otherwise; name it FILE.npz")
+    protocol = source.terms
     loaded = load_checkpoint(checkpoint, device)
+    bodies = find(protocol, loaded.body)
+    people = open_people(source, loaded.config, loaded.body)
     sampler = _sampler(loaded.config, options.steps)
-    data = synthetic_data(loaded.config.data)
-    people = build_dataset(data, loaded.body, "test")
+    measurer = Measurer(protocol, bodies, mean_params(loaded.model.regressor), people.crop_per_box)
+    total = _total(people.dataset, options)
     started = time.monotonic()
-    evaluation = evaluate(loaded.model, people, loaded.body, mean_params(loaded.model.regressor), sampler, options)
-    seconds = time.monotonic() - started
-    _log.info("evaluated %d people in %.0f s", evaluation.num_items, seconds)
-    result = {
-        "dataset": dataset,
-        "protocol": synthetic_protocol(loaded.body, data),
-        "checkpoint": {"path": _portable(checkpoint), "sha256": loaded.sha256, "step": loaded.step},
-        "model": loaded.config.model.kind,
-        "sampler": sampler.model_dump(mode="json"),
-        "num_items": evaluation.num_items,
-        "num_samples": options.num_samples,
-        "seed": options.seed,
-        "metrics": evaluation.metrics,
-        "slices": evaluation.slices,
-    }
-    if out is not None:
-        write_json(out, result)
+    with Dump(output.dump, total) if output.dump is not None else nullcontext() as dump:
+        evaluation = evaluate(loaded.model, people.dataset, measurer, sampler, options, dump)
+        _log.info("evaluated %d people in %.0f s", evaluation.num_items, time.monotonic() - started)
+        result = {
+            "dataset": source.dataset,
+            "protocol": _describe(protocol, bodies, people, total),
+            "checkpoint": {"path": portable(checkpoint), "sha256": loaded.sha256, "step": loaded.step},
+            "model": loaded.config.model.kind,
+            "sampler": sampler.model_dump(mode="json"),
+            "num_items": evaluation.num_items,
+            "num_samples": options.count(protocol),
+            "seed": options.seed,
+            "metrics": evaluation.metrics,
+            "slices": evaluation.slices,
+        }
+        if dump is not None:
+            dump.finish(result, row=people.row[:total], imgname=people.imgname[:total])
+    if output.json is not None:
+        write_json(output.json, result)
     return result
 
 
@@ -137,59 +167,48 @@ def run(
 def evaluate(
     model: EvaluatedModel,
     dataset: EvaluatedDataset,
-    body: BodyModel,
-    constant: SmplParams,
+    measurer: Measurer,
     sampler: SamplerConfig,
     options: EvaluationOptions,
+    dump: Dump | None = None,
 ) -> Evaluation:
     """Measure ``model`` on the first ``options.limit`` people of ``dataset``, a few people at a time.
 
+    However many hypotheses there are, about the same number of bodies is in memory: more hypotheses make fewer people
+    at a time.
+
     Args:
-        model: on the device of ``body``.
+        model: on the device of the bodies of ``measurer``.
         dataset: with targets.
-        body: on which joints and meshes are compared.
-        constant: one pose ``[]`` for everybody, the baseline reported as ``mean_pose``.
+        measurer: compares predictions and targets.
         sampler: how hypotheses are drawn.
         options: how many.
+        dump: takes everything person by person.
     """
-    total = len(dataset) if options.limit is None else min(options.limit, len(dataset))
-    at_once = max(1, min(_ITEMS_AT_ONCE, _HYPOTHESES_AT_ONCE // (options.num_samples + 1)))
-    everyone, slices = Sums(), {name: Sums() for name in ("occluded", "truncated", "clean")}
+    protocol = measurer.protocol
+    total = _total(dataset, options)
+    hypotheses = 1 + protocol.num_random(options.count(protocol))
+    at_once = max(1, min(_ITEMS_AT_ONCE, _HYPOTHESES_AT_ONCE // hypotheses))
+    optional = distribution_metrics(protocol)
+    everyone, slices = Sums(optional), {name: Sums(optional) for name in protocol.slices}
     with tqdm(total=total, unit="person", desc="evaluate", disable=None) as progress:
         for start in range(0, total, at_once):
-            batch = dataset.__getitems__(range(start, min(start + at_once, total))).to(body.v_template.device)
+            indices = range(start, min(start + at_once, total))
+            batch = dataset.__getitems__(indices).to(measurer.bodies.prediction.v_template.device)
             targets = batch.targets
             assert targets is not None
-            prediction = model.sample(batch, options.num_samples + 1, sampler, options.seed)
-            measures = measure(targets, prediction, body, constant)
-            everyone.add(measures, torch.ones_like(targets.occluded))
-            for name, selected in _slice_masks(targets).items():
-                slices[name].add(measures, selected)
+            prediction = model.sample(batch, hypotheses, sampler, options.seed)
+            measured = measurer(targets, prediction)
+            everyone.add(measured.measures, torch.ones_like(targets.occluded))
+            for name, sums in slices.items():
+                sums.add(measured.measures, _slice_mask(targets, name))
+            if dump is not None:
+                dump.add(prediction, measured.errors)
             progress.update(len(batch))
     return Evaluation(
         everyone.num_items,
         everyone.result(),
         {name: {"num_items": sums.num_items, **sums.result()} for name, sums in slices.items()},
-    )
-
-
-def synthetic_data(trained: DataConfig) -> DataConfig:
-    """The people of the protocol ``synthetic-v1``: the same for every model, however it was trained.
-
-    Only the form of the input, images and their size, is taken from ``trained``. A change of these people makes a new
-    version of the protocol.
-    """
-    noise = KeypointNoiseConfig(jitter=0.01, outlier=0.01, drop_point=0.08, drop_limb=0.12, drop_hidden=0.5, swap=0.02)
-    return DataConfig(
-        seed=0,
-        images=trained.images,
-        image_size=trained.image_size,
-        keypoint_noise=noise,
-        occluder=0.4,
-        truncation=0.2,
-        archive=None,
-        backgrounds=None,
-        test_items=2000,
     )
 
 
@@ -199,55 +218,37 @@ def mean_params(regressor: Regressor) -> SmplParams:
     Its rotations are chordal means. The mean of the state would not do: people face every way, so that the first column
     of their mean orientation almost vanishes, and Gram-Schmidt would make its chance direction the body's x axis.
     """
-    return regressor.mean_params()
+    rotations = rot6d_columns_to_matrix(regressor.mean_rot6d.unflatten(0, (-1, 6)))
+    return SmplParams.from_rotations(rotations, regressor.mean_betas)
 
 
-def synthetic_protocol(body: BodyModel, data: DataConfig) -> dict[str, Any]:
-    """What the numbers mean: everything that another implementation must do alike to compare.
+def _describe(
+    protocol: EvaluationProtocol, bodies: Bodies, people: EvaluatedPeople, measured: int
+) -> dict[str, Any]:
+    """Everything that another implementation must do alike to compare."""
+    body = bodies.prediction
+    if protocol is SYNTHETIC:
+        described = synthetic_protocol(body, people.description)
+    else:
+        regressors = protocol.regressors()
+        described = protocol.describe() | {"body": describe_body(body, regressors)}
+        if bodies.truth:
+            described["truth_bodies"] = {name: describe_body(one, regressors) for name, one in bodies.truth.items()}
+        described["people"] = people.description
+    described["name"] = partial_name(protocol.full_name, measured, len(people.dataset))
+    return described
 
-    Args:
-        body: on which joints and meshes are compared.
-        data: the people, see :func:`synthetic_data`.
-    """
-    return {
-        "name": SYNTHETIC_PROTOCOL,
-        "joint_set": "J14",
-        "joint_source": "SPIN49",
-        "root": "pelvis_mpii (SPIN49 joint 39), of the prediction and of the truth",
-        "alignment": {
-            "mpjpe_mm": "root",
-            "pa_mpjpe_mm": "similarity with scale, per hypothesis",
-            "pve_mm": "root joint, all vertices",
-        },
-        "body": {"name": body.name, "path": _portable(body.path), "sha256": body.sha256},
-        "mode": "the single answer (zero-noise start); not counted among the samples",
-        "mean_of_samples": "error of the mean of the root-aligned points of the random samples",
-        "random": "mean error of the random samples",
-        "min_of": "uses ground truth to choose: minimum per metric over n random samples, expectation over all subsets",
-        "mean_pose": "the mean parameters of the training people (chordal mean of rotations), the same for everybody",
-        "energy_score_mm": "mean over the joints of J14; equals MPJPE for a single answer; lower is better",
-        "ece": "J14; Pierzchlewicz et al. 2022; 21 quantiles, median over joints; ece_bias below 0: over-confident; "
-        "of 25 calibrated samples 0.03 and -0.03, as their centre is made of themselves",
-        "diversity": "COCO17, distance to the mean of the samples, pooled over visible or invisible joints",
-        "reprojection_px": f"visible COCO17 joints, pixels of a {PIXEL_CROP} x {PIXEL_CROP} crop",
-        "depth_rank_histogram": "share of truths below which 0 ... n samples lie in depth; flat when calibrated",
-        "people": {"split": "test"} | data.model_dump(mode="json", exclude={"train_items", "val_items"}),
-    }
+
+def _total(dataset: EvaluatedDataset, options: EvaluationOptions) -> int:
+    return len(dataset) if options.limit is None else min(options.limit, len(dataset))
 
 
 def _sampler(config: ExperimentConfig, steps: int | None) -> SamplerConfig:
     return config.sampler if steps is None else config.sampler.model_copy(update={"steps": steps})
 
 
-def _slice_masks(targets: Targets) -> dict[str, Tensor]:
-    return {
-        "occluded": targets.occluded,
-        "truncated": targets.truncated,
-        "clean": ~(targets.occluded | targets.truncated),
-    }
-
-
-def _portable(path: str | Path) -> str:
-    """A path inside the project relative to it, so that results do not depend on where the project lies."""
-    resolved = Path(path).resolve()
-    return str(resolved.relative_to(REPOSITORY)) if resolved.is_relative_to(REPOSITORY) else str(path)
+def _slice_mask(targets: Targets, name: str) -> Tensor:
+    if name == "clean":
+        return ~(targets.occluded | targets.truncated)
+    mask: Tensor = getattr(targets, name)
+    return mask

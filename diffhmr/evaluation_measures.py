@@ -1,4 +1,4 @@
-"""What an evaluation measures on a batch, and how it is summed up in constant memory.
+"""What an evaluation measures on a batch, as its protocol says.
 
 A measure has a value and a weight for every item. What is reported is the sum of the values over the sum of the
 weights, over all items or over a slice of them.
@@ -6,7 +6,7 @@ weights, over all items or over a slice of them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,231 +14,287 @@ import torch
 from torch import Tensor
 
 from diffhmr.batch import Prediction, Targets
-from diffhmr.body.joints import COCO17_FROM_SPIN49, J14_FROM_SPIN49, PELVIS_SPIN49, SPIN49
-from diffhmr.body.model import BodyModel
+from diffhmr.body.joints import COCO17_FROM_SPIN49, SPIN49
 from diffhmr.body.params import SmplParams
-from diffhmr.errors import UserError
-from diffhmr.geometry.align import root_align
+from diffhmr.evaluation_sums import HITS, Measures
+from diffhmr.evaluation_terms import AUC_MM, PCK_MM, PIXEL_CROP, EvaluationProtocol
+from diffhmr.evaluation_truth import Bodies, Points, body_joints, predicted_points, true_meshes, true_points
+from diffhmr.geometry.align import fit_similarity, root_align, similarity_align
 from diffhmr.geometry.camera import project_crop
 from diffhmr.metrics.distribution import (
     apd_mm,
-    calibration_error,
     calibration_hits,
     crps_mm,
     diversity_sums_mm,
     energy_score_mm,
     min_of_n,
+    min_of_n_curve,
     pose_energy_score_mm,
     sample_ranks,
 )
-from diffhmr.metrics.joints import mpjpe_mm, pa_mpjpe_mm, pve_mm, weighted_errors
-
-MIN_OF = (1, 5, 10, 25)
-PIXEL_CROP = 256
-"""Image errors are given in pixels of a crop of this side, as HuManiFlow and HuMR do."""
+from diffhmr.metrics.joints import auc, mpjpe_mm, pa_mpjpe_mm, pck, point_errors_mm, pve_mm, weighted_errors
 
 _BODIES_AT_ONCE = 64
-_HITS = "calibration_hits"
+_SURE = 0.5  # confidence of a 2D label that PCK counts
 
-Measures = dict[str, tuple[Tensor, Tensor]]
-"""Name to values ``[B, ...]`` and weights ``[B]``. A dot in a name makes a group in the result."""
-
-DISTRIBUTION_METRICS = (
-    "energy_score_mm", "pose_energy_score_mm", "crps_depth_mm", "apd_mm", "ece", "ece_bias", "diversity_visible_mm",
-    "diversity_invisible_mm", "depth_rank_histogram",
-)  # fmt: skip
-"""Those that a single random hypothesis cannot give; they are None then."""
-
-
-def measure(targets: Targets, prediction: Prediction, body: BodyModel, constant: SmplParams) -> Measures:
-    """Compare a prediction with the truth.
-
-    Args:
-        targets: B people.
-        prediction: ``[B, 1 + S]``: the single answer, then S random hypotheses.
-        body: for joints and meshes.
-        constant: ``[]``, the same pose for everybody: the baseline that any model must beat.
-
-    Raises:
-        UserError: a person has no SMPL parameters or lacks a joint of the protocol.
-    """
-    _require_truth(targets)
-    truth = targets.joints3d[..., :3]
-    pred = body.joints(prediction.params, SPIN49)
-    measures = _joint_measures(pred, truth)
-    measures |= _baseline_measures(body.joints(constant, SPIN49), truth)
-    measures |= _vertex_measures(prediction.params, targets.params, body, pred[..., PELVIS_SPIN49, :])
-    measures |= _image_measures(pred, prediction.camera, targets)
-    if prediction.deterministic or pred.shape[1] > 2:
-        measures |= _distribution_measures(_relative(pred[:, 1:]), _relative(truth))
-        measures |= _diversity_measures(pred[:, 1:], targets.visible)
-    return measures
-
-
-class Sums:
-    """Weighted sums of measures in float64. The memory depends on neither the items nor the hypotheses."""
-
-    def __init__(self) -> None:
-        self.num_items = 0
-        self._values: dict[str, Tensor] = {}
-        self._weights: dict[str, Tensor] = {}
-
-    def add(self, measures: Measures, selected: Tensor) -> None:
-        """Add the items where ``selected [B]`` is True."""
-        self.num_items += int(selected.sum())
-        for name, (values, weights) in measures.items():
-            value = values[selected].double().sum(0).cpu()
-            weight = weights[selected].double().sum().cpu()
-            self._values[name] = self._values.get(name, 0) + value
-            self._weights[name] = self._weights.get(name, 0) + weight
-
-    def result(self) -> dict[str, Any]:
-        """Nested means as JSON values; None where nothing was measured, and empty without any item."""
-        if self.num_items == 0:
-            return {}
-        flat: dict[str, Any] = {}
-        for name, value in self._values.items():
-            weight = self._weights[name]
-            mean = value / weight if weight > 0 else None
-            if name == _HITS:
-                assert mean is not None
-                calibration = calibration_error(mean)
-                flat["ece"], flat["ece_bias"] = calibration.ece, calibration.bias
-            else:
-                flat[name] = None if mean is None else mean.tolist()
-        return _nest(flat | {name: None for name in DISTRIBUTION_METRICS if name not in flat})
+_PROPER = ("energy_score_mm", "pose_energy_score_mm", "crps_depth_mm", "apd_mm", "ece", "ece_bias")
+_DIVERSITY = ("diversity_visible_mm", "diversity_invisible_mm")
 
 
 @dataclass(frozen=True)
+class Measured:
+    """What was measured on B people.
+
+    Attributes:
+        measures: to be summed up.
+        errors: ``[B, 1 + S]`` of every hypothesis, by metric.
+    """
+
+    measures: Measures
+    errors: dict[str, Tensor]
+
+
+def distribution_metrics(protocol: EvaluationProtocol) -> tuple[str, ...]:
+    """Those that a single random hypothesis cannot give; they are None then."""
+    if not protocol.joint_set:
+        return ()
+    return (*_PROPER, *(_DIVERSITY if protocol.visibility else ("diversity_mm",)), "depth_rank_histogram")
+
+
+@dataclass(frozen=True)
+class Measurer:
+    """Compares predictions with the truth under a protocol.
+
+    Attributes:
+        protocol: what is measured.
+        bodies: for joints and meshes.
+        constant: ``[]``, the same pose for everybody: the baseline that any model must beat.
+        crop_per_box: ``[N]`` for protocols in the image, side of the crop over the longer side of the tight box, of
+            each row of the labels.
+    """
+
+    protocol: EvaluationProtocol
+    bodies: Bodies
+    constant: SmplParams
+    crop_per_box: Tensor | None = None
+
+    def __call__(self, targets: Targets, prediction: Prediction) -> Measured:
+        """Measure B people.
+
+        Args:
+            targets: B people.
+            prediction: ``[B, 1 + S]``: the single answer, then S random hypotheses.
+
+        Raises:
+            UserError: a person lacks a label that the protocol needs.
+        """
+        protocol, body = self.protocol, self.bodies.prediction
+        if not protocol.joint_set:
+            return self._in_image(body_joints(body, prediction.params, SPIN49), prediction.camera, targets)
+        truth = true_points(protocol, self.bodies, targets)
+        pred = predicted_points(protocol, body, prediction.params)
+        assert pred.spin49 is not None
+        found = _Errors(protocol)
+        measures = self._joints(found, pred, truth)
+        measures |= self._baseline(truth)
+        if protocol.truth_body is not None:
+            measures |= self._vertices(found, prediction.params, targets, pred, truth)
+        measures |= self._reprojection(found, pred.spin49, prediction.camera, targets)
+        if prediction.deterministic or pred.joints.shape[1] > 2:
+            samples = root_align(pred.joints, pred.root)[:, 1:]
+            measures |= _distribution_measures(samples, root_align(truth.joints, truth.root))
+            measures |= self._diversity(pred, targets.visible)
+        return Measured(measures, found.each)
+
+    def _joints(self, found: _Errors, pred: Points, truth: Points) -> Measures:
+        """Errors of joints ``[B, 1 + S, J, 3]``. The mean of aligned points is the mean aligned by the mean."""
+        target, target_root = truth.joints.unsqueeze(1), truth.root.unsqueeze(1)
+        mean, mean_root = pred.joints[:, 1:].mean(1), pred.root[:, 1:].mean(1)
+        measures = found.add(
+            "mpjpe_mm",
+            mpjpe_mm(pred.joints, target, pred.root, target_root),
+            mpjpe_mm(mean, truth.joints, mean_root, truth.root),
+        )
+        measures |= found.add("pa_mpjpe_mm", pa_mpjpe_mm(pred.joints, target), pa_mpjpe_mm(mean, truth.joints))
+        if self.protocol.pck3d:
+            direct = point_errors_mm(root_align(pred.joints, pred.root), root_align(target, target_root))
+            aligned = point_errors_mm(similarity_align(pred.joints, target), target)
+            for suffix, errors in (("", direct), ("_pa", aligned)):
+                measures |= found.add_share(f"pck_{PCK_MM:.0f}mm{suffix}", pck(errors, PCK_MM))
+                measures |= found.add_share(f"auc{suffix}", auc(errors, AUC_MM))
+        return measures
+
+    def _baseline(self, truth: Points) -> Measures:
+        points = predicted_points(self.protocol, self.bodies.prediction, self.constant)
+        return equally_weighted(
+            {
+                "mean_pose.mpjpe_mm": mpjpe_mm(points.joints, truth.joints, points.root, truth.root),
+                "mean_pose.pa_mpjpe_mm": pa_mpjpe_mm(points.joints, truth.joints),
+            }
+        )
+
+    def _vertices(
+        self, found: _Errors, params: SmplParams, targets: Targets, pred: Points, truth: Points
+    ) -> Measures:
+        """Errors over all vertices, a few bodies at a time: large temporary meshes would cost more than the skinning.
+
+        The bodies are those of a few people, or some of the hypotheses of one.
+        """
+        count, hypotheses = params.shape
+        at_once = max(1, _BODIES_AT_ONCE // hypotheses)
+        parts = []
+        for start in range(0, count, at_once):
+            people = slice(start, start + at_once)
+            mesh, root = true_meshes(self.protocol, self.bodies, targets, people)
+            some = params.map(lambda value, people=people: value[people])  # type: ignore[misc]
+            parts.append(self._mesh_errors(some, pred.part(people), mesh, Points(truth.joints[people], root)))
+        measures: Measures = {}
+        for name in parts[0]:
+            each, of_mean = zip(*(part[name] for part in parts), strict=True)
+            measures |= found.add(name, torch.cat(each), torch.cat(of_mean))
+        return measures
+
+    def _mesh_errors(
+        self, params: SmplParams, pred: Points, target: Tensor, truth: Points
+    ) -> dict[str, tuple[Tensor, Tensor]]:
+        """Errors ``[P, 1 + S]``, and ``[P]`` of the mean of the random hypotheses, of P people.
+
+        Args:
+            params: ``[P, 1 + S]``.
+            pred: their joints and roots.
+            target: ``[P, V, 3]``.
+            truth: joints of the protocol, and the root of ``target``.
+        """
+        pieces = -(-params.shape[1] // _BODIES_AT_ONCE)
+        size = -(-params.shape[1] // pieces)
+        direct, aligned, total = [], [], torch.zeros_like(target)
+        for start in range(0, params.shape[1], size):
+            chosen = slice(start, start + size)
+            mesh = self.bodies.prediction(params.map(lambda value, chosen=chosen: value[:, chosen])).vertices  # type: ignore[misc]
+            direct.append(pve_mm(mesh, target.unsqueeze(1), pred.root[:, chosen], truth.root.unsqueeze(1)))
+            if self.protocol.pa_pve is not None:
+                aligned.append(self._pa_pve(mesh, pred.joints[:, chosen], target, truth.joints))
+            total += mesh[:, int(start == 0) :].sum(1)
+        mean = total / (params.shape[1] - 1)
+        errors = {"pve_mm": (torch.cat(direct, 1), pve_mm(mean, target, pred.root[:, 1:].mean(1), truth.root))}
+        if self.protocol.pa_pve is not None:
+            of_mean = self._pa_pve(mean.unsqueeze(1), pred.joints[:, 1:].mean(1, keepdim=True), target, truth.joints)
+            errors["pa_pve_mm"] = (torch.cat(aligned, 1), of_mean[:, 0])
+        return errors
+
+    def _pa_pve(self, mesh: Tensor, joints: Tensor, target: Tensor, target_joints: Tensor) -> Tensor:
+        """Errors ``[P, H]`` of ``mesh [P, H, V, 3]`` after the similarity that fits the vertices, or the joints."""
+        target = target.unsqueeze(1)
+        if self.protocol.pa_pve == "vertices":
+            return pa_mpjpe_mm(mesh, target)
+        return point_errors_mm(fit_similarity(joints, target_joints.unsqueeze(1)).apply(mesh), target).mean(-1)
+
+    def _reprojection(self, found: _Errors, spin49: Tensor, camera: Tensor, targets: Targets) -> Measures:
+        """Distance in the image to what can be seen of COCO's joints, or to the labelled joints where that is unknown.
+
+        It says how well the hypotheses agree with the picture.
+        """
+        slots = list(COCO17_FROM_SPIN49) if self.protocol.visibility else list(range(len(SPIN49)))
+        points = project_crop(spin49[:, :, slots], camera)
+        truth = targets.joints2d[:, slots]
+        weight = truth[..., 2] > 0
+        if self.protocol.visibility:
+            weight = targets.visible[:, slots] & weight
+        sums, weights = weighted_errors(points, truth[:, None, :, :2], weight.unsqueeze(1))
+        sums = sums * (PIXEL_CROP / 2)
+        found.each["reprojection_px"] = torch.where(weights > 0, sums / weights, torch.nan)
+        return {
+            "reprojection_px.mode": (sums[:, 0], weights[:, 0]),
+            "reprojection_px.random": (sums[:, 1:].mean(1), weights[:, 0]),
+        }
+
+    def _diversity(self, pred: Points, visible: Tensor) -> Measures:
+        """Spread of the COCO joints: of those that can be seen and those that cannot, or of all."""
+        assert pred.spin49 is not None
+        coco = list(COCO17_FROM_SPIN49)
+        joints = root_align(pred.spin49[:, 1:, coco], pred.root[:, 1:])
+        if not self.protocol.visibility:
+            return {"diversity_mm": diversity_sums_mm(joints, torch.ones_like(visible[:, coco]))}
+        seen = visible[:, coco]
+        return {
+            "diversity_visible_mm": diversity_sums_mm(joints, seen),
+            "diversity_invisible_mm": diversity_sums_mm(joints, ~seen),
+        }
+
+    def _in_image(self, spin49: Tensor, camera: Tensor, targets: Targets) -> Measured:
+        """2D PCK: per joint over all people, then the mean over joints; relative to the tight box."""
+        found = _Errors(self.protocol)
+        measures = self._reprojection(found, spin49, camera, targets)
+        assert self.crop_per_box is not None and targets.item is not None
+        sure = (targets.joints2d[..., 2] > _SURE).to(spin49.dtype)
+        distance = torch.linalg.vector_norm(project_crop(spin49, camera) - targets.joints2d[:, None, :, :2], dim=-1)
+        # Crop coordinates run over two half sides.
+        distance = distance / 2 * self.crop_per_box.to(distance)[targets.item.to(distance.device), None, None]
+        for share in self.protocol.pck2d:
+            hits = (distance < share) * sure.unsqueeze(1)
+            name = f"pck_{round(100 * share):02d}"
+            measures[f"{name}.mode"] = (hits[:, 0], sure)
+            measures[f"{name}.random"] = (hits[:, 1:].mean(1), sure)
+            found.each[name] = hits.sum(-1) / sure.sum(-1).unsqueeze(1)
+        return Measured(measures, found.each)
+
+
 class _Errors:
-    """Errors ``[B, 1 + S]`` of all hypotheses and ``[B]`` of the mean of the random ones."""
+    """Collects errors of all hypotheses, ``[B, 1 + S]`` each, and makes the measures of them."""
 
-    each: Tensor
-    of_mean: Tensor
+    def __init__(self, protocol: EvaluationProtocol) -> None:
+        self._protocol = protocol
+        self.each: dict[str, Tensor] = {}
 
-    def measures(self, name: str) -> Measures:
-        random = self.each[:, 1:]
-        found = {
-            f"{name}.mode": self.each[:, 0],
-            f"{name}.mean_of_samples": self.of_mean,
-            f"{name}.random": random.mean(1),
-        }
-        found |= {f"{name}.min_of.{size}": values for size, values in min_of_n(random, MIN_OF).items()}
-        return _equally_weighted(found)
+    def add(self, name: str, each: Tensor, of_mean: Tensor) -> Measures:
+        """Errors ``[B, 1 + S]`` and that of the mean of the random hypotheses ``[B]``."""
+        self.each[name] = each
+        found = {f"{name}.mode": each[:, 0], f"{name}.mean_of_samples": of_mean, f"{name}.random": each[:, 1:].mean(1)}
+        found |= {f"{name}.min_of.{size}": values for size, values in self._min_of(each).items()}
+        if self._protocol.whole_curve:
+            found[f"{name}.min_of_curve"] = self._curve(each)
+        return equally_weighted(found)
 
+    def add_share(self, name: str, each: Tensor) -> Measures:
+        """Something ``[B, 1 + S]`` of which more is better."""
+        self.each[name] = each
+        return equally_weighted({f"{name}.mode": each[:, 0], f"{name}.random": each[:, 1:].mean(1)})
 
-def _joint_measures(pred: Tensor, truth: Tensor) -> Measures:
-    """Errors of ``SPIN49`` joints ``[B, 1 + S, 49, 3]``. The mean of aligned points is the mean aligned by the mean."""
-    joints, roots = _selected(pred)
-    target, target_root = _selected(truth)
-    mean = joints[:, 1:].mean(1)
-    direct = _Errors(
-        mpjpe_mm(joints, target.unsqueeze(1), roots, target_root.unsqueeze(1)),
-        mpjpe_mm(mean, target, roots[:, 1:].mean(1), target_root),
-    )
-    aligned = _Errors(pa_mpjpe_mm(joints, target.unsqueeze(1)), pa_mpjpe_mm(mean, target))
-    return direct.measures("mpjpe_mm") | aligned.measures("pa_mpjpe_mm")
+    def _min_of(self, each: Tensor) -> dict[int, Tensor]:
+        if not self._protocol.mode_counts:
+            return min_of_n(each[:, 1:], self._protocol.min_of)
+        sizes = [size - 1 for size in self._protocol.min_of if size > 1]
+        curve = {1: each[:, 0]} if 1 in self._protocol.min_of else {}
+        return curve | {size + 1: values for size, values in min_of_n(_no_worse_than_mode(each), sizes).items()}
 
-
-def _baseline_measures(constant: Tensor, truth: Tensor) -> Measures:
-    joints, root = _selected(constant)
-    target, target_root = _selected(truth)
-    return _equally_weighted(
-        {
-            "mean_pose.mpjpe_mm": mpjpe_mm(joints, target, root, target_root),
-            "mean_pose.pa_mpjpe_mm": pa_mpjpe_mm(joints, target),
-        }
-    )
+    def _curve(self, each: Tensor) -> Tensor:
+        """``[B, n]`` for n = 1, 2 ..."""
+        if not self._protocol.mode_counts:
+            return min_of_n_curve(each[:, 1:])
+        return torch.cat([each[:, :1], min_of_n_curve(_no_worse_than_mode(each))], dim=1)
 
 
-def _vertex_measures(params: SmplParams, true_params: SmplParams, body: BodyModel, roots: Tensor) -> Measures:
-    """Errors over all vertices, a few bodies at a time: large temporary meshes would cost more than the skinning."""
-    count, hypotheses = params.shape
-    at_once = max(1, _BODIES_AT_ONCE // hypotheses)
-    each, of_mean = [], []
-    for start in range(0, count, at_once):
-        part = slice(start, start + at_once)
-        target_params, root = _part(true_params, part), roots[part]
-        target_root = body.joints(target_params, SPIN49)[:, PELVIS_SPIN49]
-        target = body(target_params).vertices
-        mesh = body(_part(params, part)).vertices
-        each.append(pve_mm(mesh, target.unsqueeze(1), root, target_root.unsqueeze(1)))
-        of_mean.append(pve_mm(mesh[:, 1:].mean(1), target, root[:, 1:].mean(1), target_root))
-    return _Errors(torch.cat(each), torch.cat(of_mean)).measures("pve_mm")
-
-
-def _image_measures(pred: Tensor, camera: Tensor, targets: Targets) -> Measures:
-    """Distance in the image to the visible COCO joints: how well the hypotheses agree with what can be seen."""
-    coco = list(COCO17_FROM_SPIN49)
-    points = project_crop(pred[:, :, coco], camera)
-    truth, seen = targets.joints2d[:, coco], targets.visible[:, coco]
-    weight = seen & (truth[..., 2] > 0)
-    sums, weights = weighted_errors(points, truth[:, None, :, :2], weight.unsqueeze(1))
-    sums = sums * (PIXEL_CROP / 2)
-    return {
-        "reprojection_px.mode": (sums[:, 0], weights[:, 0]),
-        "reprojection_px.random": (sums[:, 1:].mean(1), weights[:, 0]),
-    }
+def _no_worse_than_mode(each: Tensor) -> Tensor:
+    """``[B, S]``: the minimum over n - 1 of these is that over the single answer and n - 1 random hypotheses."""
+    return torch.minimum(each[:, 1:], each[:, :1])
 
 
 def _distribution_measures(samples: Tensor, target: Tensor) -> Measures:
     """Proper scores, spread and calibration of the random hypotheses ``[B, S, J, 3]``, relative to the root."""
     rank = sample_ranks(samples, target)[..., 2]
     ranks = torch.nn.functional.one_hot(rank.floor().long(), samples.shape[1] + 1).double().mean(1)
-    return _equally_weighted(
+    return equally_weighted(
         {
             "energy_score_mm": energy_score_mm(samples, target),
             "pose_energy_score_mm": pose_energy_score_mm(samples, target),
             "crps_depth_mm": crps_mm(samples, target)[..., 2].mean(-1),
             "apd_mm": apd_mm(samples),
             "depth_rank_histogram": ranks,
-            _HITS: calibration_hits(samples, target).double(),
+            HITS: calibration_hits(samples, target).double(),
         }
     )
 
 
-def _diversity_measures(samples: Tensor, visible: Tensor) -> Measures:
-    """Spread of the COCO joints of ``samples [B, S, 49, 3]`` that can be seen, and of those that cannot."""
-    coco = list(COCO17_FROM_SPIN49)
-    joints, seen = _relative(samples, coco), visible[:, coco]
-    return {
-        "diversity_visible_mm": diversity_sums_mm(joints, seen),
-        "diversity_invisible_mm": diversity_sums_mm(joints, ~seen),
-    }
-
-
-def _selected(joints: Tensor, selection: Sequence[int] = J14_FROM_SPIN49) -> tuple[Tensor, Tensor]:
-    """A selection of ``SPIN49`` joints ``[..., 49, 3]``, and the pelvis ``[..., 3]``."""
-    return joints[..., list(selection), :], joints[..., PELVIS_SPIN49, :]
-
-
-def _relative(joints: Tensor, selection: Sequence[int] = J14_FROM_SPIN49) -> Tensor:
-    """A selection of ``SPIN49`` joints ``[..., 49, 3]`` relative to the pelvis."""
-    return root_align(*_selected(joints, selection))
-
-
-def _part(params: SmplParams, part: slice) -> SmplParams:
-    return params.map(lambda value: value[part])
-
-
-def _require_truth(targets: Targets) -> None:
-    needed = [*J14_FROM_SPIN49, PELVIS_SPIN49]
-    if not bool(targets.has_params.all()) or not bool((targets.joints3d[:, needed, 3] > 0).all()):
-        raise UserError(
-            "the data set has people without SMPL parameters or 3D joints; evaluate on one that labels them all"
-        )
-
-
-def _equally_weighted(values: Mapping[str, Tensor]) -> Measures:
+def equally_weighted(values: Mapping[str, Any]) -> Measures:
+    """Measures in which every item counts the same."""
     return {name: (value, value.new_ones(len(value))) for name, value in values.items()}
-
-
-def _nest(flat: Mapping[str, Any]) -> dict[str, Any]:
-    nested: dict[str, Any] = {}
-    for name, value in flat.items():
-        *groups, last = name.split(".")
-        place = nested
-        for group in groups:
-            place = place.setdefault(group, {})
-        place[last] = value
-    return nested

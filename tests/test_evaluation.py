@@ -30,16 +30,12 @@ from diffhmr.config import (
     SamplerConfig,
 )
 from diffhmr.errors import UserError
-from diffhmr.evaluation import (
-    Evaluation,
-    EvaluationOptions,
-    evaluate,
-    mean_params,
-    synthetic_data,
-    synthetic_protocol,
-)
-from diffhmr.evaluation_measures import DISTRIBUTION_METRICS
+from diffhmr.evaluation import Evaluation, EvaluationOptions, Output, Source, evaluate, mean_params
+from diffhmr.evaluation_data import synthetic_data, synthetic_people, synthetic_protocol
+from diffhmr.evaluation_measures import Measurer, distribution_metrics
+from diffhmr.evaluation_protocols import SYNTHETIC
 from diffhmr.evaluation_table import format_table
+from diffhmr.evaluation_truth import Bodies
 from diffhmr.files import sha256_file
 from diffhmr.geometry.camera import project_crop
 from diffhmr.geometry.rotation import axis_angle_to_matrix
@@ -138,7 +134,11 @@ class Answer:
 
 
 def _evaluate(model: Any, people: People, **options: Any) -> Evaluation:
-    return evaluate(model, people, people.body, _params(torch.zeros(24, 3)), SAMPLER, EvaluationOptions(**options))
+    return evaluate(model, people, _measurer(people.body), SAMPLER, EvaluationOptions(**options))
+
+
+def _measurer(body: BodyModel) -> Measurer:
+    return Measurer(SYNTHETIC, Bodies(body, {}), _params(torch.zeros(24, 3)))
 
 
 @pytest.fixture(scope="module")
@@ -295,7 +295,7 @@ def test_a_slice_equals_an_evaluation_of_its_people_alone(people: People, calibr
         def __getitems__(self, indices: Sequence[int]) -> ImageBatch:
             return people.__getitems__([clean[index] for index in indices])
 
-    alone = evaluate(Spread(people), Clean(), people.body, _params(torch.zeros(24, 3)), SAMPLER, EvaluationOptions())
+    alone = evaluate(Spread(people), Clean(), _measurer(people.body), SAMPLER, EvaluationOptions())
     part = dict(calibrated.slices["clean"])
     assert part.pop("num_items") == alone.num_items
     _compare(part, alone.metrics)
@@ -306,7 +306,7 @@ def test_one_sample_gives_errors_but_no_distribution(people: People) -> None:
     metrics = _evaluate(Spread(people), people, num_samples=1).metrics
     assert list(metrics["mpjpe_mm"]["min_of"]) == ["1"]
     assert metrics["mpjpe_mm"]["min_of"]["1"] == metrics["mpjpe_mm"]["random"]
-    assert all(metrics[name] is None for name in DISTRIBUTION_METRICS)
+    assert all(metrics[name] is None for name in distribution_metrics(SYNTHETIC))
 
 
 def test_people_without_truth_are_refused(people: People) -> None:
@@ -338,7 +338,7 @@ def test_the_mean_person_is_upright_whatever_way_people_face(body: BodyModel) ->
 
 
 def test_protocol_names_body_and_conventions_and_is_json(body: BodyModel) -> None:
-    protocol = json.loads(json.dumps(synthetic_protocol(body, DataConfig())))
+    protocol = json.loads(json.dumps(synthetic_protocol(body, synthetic_people(DataConfig()))))
     assert protocol["name"] == "synthetic-v1"
     assert protocol["body"] == {
         "name": "free body, not SMPL", "path": "data/body/free_body.npz", "sha256": body.sha256,
@@ -350,7 +350,7 @@ def test_protocol_names_body_and_conventions_and_is_json(body: BodyModel) -> Non
 def _result(evaluated: Evaluation, body: BodyModel) -> dict[str, Any]:
     return {
         "dataset": "synthetic",
-        "protocol": synthetic_protocol(body, DataConfig()),
+        "protocol": synthetic_protocol(body, synthetic_people(DataConfig())),
         "checkpoint": {"path": "model.safetensors", "sha256": "0" * 64, "step": 7},
         "num_items": evaluated.num_items,
         "num_samples": 25,
@@ -418,12 +418,15 @@ def _save_tiny_model(path: Path, body: BodyModel, kind: Literal["diffhmr", "spin
 def test_a_checkpoint_is_evaluated_into_a_complete_json(kind: Any, body: BodyModel, tmp_path: Path) -> None:
     checkpoint, out = tmp_path / "model.safetensors", tmp_path / "new" / "result.json"
     _save_tiny_model(checkpoint, body, kind)
-    result = evaluation.run(checkpoint, "synthetic", EvaluationOptions(num_samples=5, steps=2, limit=70), out)
+    result = evaluation.run(
+        checkpoint, Source("synthetic"), EvaluationOptions(num_samples=5, steps=2, limit=70), Output(out)
+    )
     assert json.loads(out.read_text()) == result
     assert result["checkpoint"] == {"path": str(checkpoint), "sha256": sha256_file(checkpoint), "step": 3}
     assert (result["dataset"], result["num_items"], result["num_samples"], result["seed"]) == ("synthetic", 70, 5, 0)
     assert (result["model"], result["sampler"]["steps"]) == (kind, 2)
     assert result["protocol"]["people"]["occluder"] == 0.4
+    assert result["protocol"]["name"] == "synthetic-v1 (first 70 of 2000)"
     errors = result["metrics"]["mpjpe_mm"]
     assert errors.keys() == {"mode", "mean_of_samples", "random", "min_of"}
     assert list(errors["min_of"]) == ["1", "5"]
@@ -442,7 +445,7 @@ def test_the_same_seed_gives_the_same_file(body: BodyModel, tmp_path: Path) -> N
     texts = []
     for seed in (1, 1, 2):
         options = EvaluationOptions(num_samples=3, steps=2, seed=seed, limit=10)
-        evaluation.run(tmp_path / "model.safetensors", "synthetic", options, tmp_path / "r.json")
+        evaluation.run(tmp_path / "model.safetensors", Source("synthetic"), options, Output(tmp_path / "r.json"))
         texts.append(json.loads((tmp_path / "r.json").read_text())["metrics"])
     assert texts[0] == texts[1] != texts[2]
 
@@ -450,7 +453,7 @@ def test_the_same_seed_gives_the_same_file(body: BodyModel, tmp_path: Path) -> N
 def test_more_steps_than_the_model_has_are_refused(body: BodyModel, tmp_path: Path) -> None:
     _save_tiny_model(tmp_path / "model.safetensors", body, "diffhmr")
     with pytest.raises(UserError, match="51 sampling steps"):
-        evaluation.run(tmp_path / "model.safetensors", "synthetic", EvaluationOptions(steps=51, limit=1))
+        evaluation.run(tmp_path / "model.safetensors", Source("synthetic"), EvaluationOptions(steps=51, limit=1))
 
 
 def test_people_of_the_protocol_are_those_of_the_default_settings() -> None:
@@ -461,7 +464,8 @@ def test_people_of_the_protocol_are_those_of_the_default_settings() -> None:
 
 def test_unknown_dataset_and_missing_checkpoint_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="choose one of synthetic"):
-        evaluation.run("x.safetensors", "3dpw", EvaluationOptions())
+        Source("agora")
     with pytest.raises(UserError, match="not found"):
-        evaluation.run(tmp_path / "none.safetensors", "synthetic", EvaluationOptions(), tmp_path / "r.json")
+        output = Output(tmp_path / "r.json")
+        evaluation.run(tmp_path / "none.safetensors", Source("synthetic"), EvaluationOptions(), output)
     assert list(tmp_path.iterdir()) == []

@@ -13,19 +13,22 @@ from typing import Any, Literal
 import numpy as np
 from smplx.vertex_ids import vertex_ids
 
-from diffhmr.body.joints import EXTRA_ROWS, H36M_ROWS, J19_ROWS, SMPL_PARENTS
+from diffhmr.body.joints import (
+    EXTRA_REGRESSOR,
+    EXTRA_ROWS,
+    H36M_REGRESSOR,
+    H36M_ROWS,
+    J19_REGRESSOR,
+    J19_ROWS,
+    REGRESSOR_FILES,
+    SMPL_PARENTS,
+)
 from diffhmr.body.safe_pickle import load_pickle, load_pickled_array, to_array
 from diffhmr.errors import UserError
 from diffhmr.files import require_file, sha256_file
 
 BODY_FOLDER = Path(__file__).resolve().parents[2] / "data" / "body"
 FREE_BODY = BODY_FOLDER / "free_body.npz"
-
-EXTRA_REGRESSOR = "J_regressor_extra"
-H36M_REGRESSOR = "J_regressor_h36m"
-J19_REGRESSOR = "SMPL_to_J19"
-REGRESSOR_FILES = {key: f"{key}.npy" for key in (EXTRA_REGRESSOR, H36M_REGRESSOR)} | {J19_REGRESSOR: "SMPL_to_J19.pkl"}
-"""Names of the files of regressors that a body file does not hold."""
 
 Gender = Literal["neutral", "male", "female"]
 

@@ -71,6 +71,17 @@ _H36M = tuple(H36M_ROWS[row] for row in (0, 4, 5, 6, 1, 2, 3, *range(7, 17)))
 _J17_H36M = tuple(H36M_ROWS[row] for row in (6, 5, 4, 1, 2, 3, 16, 15, 14, 11, 12, 13, 8, 10, 0, 7, 9))
 
 
+EXTRA_REGRESSOR = "J_regressor_extra"
+H36M_REGRESSOR = "J_regressor_h36m"
+J19_REGRESSOR = "SMPL_to_J19"
+REGRESSOR_FILES = {
+    EXTRA_REGRESSOR: "J_regressor_extra.npy",
+    H36M_REGRESSOR: "J_regressor_h36m.npy",
+    J19_REGRESSOR: "SMPL_to_J19.pkl",
+}
+"""Names of the files of regressors that a body file does not hold."""
+
+
 @dataclass(frozen=True)
 class JointSource:
     """Where a joint comes from.
@@ -132,6 +143,13 @@ def select(source: JointSet, target: JointSet) -> tuple[int, ...]:
     if missing:
         raise ValueError(f"{source.name} lacks {', '.join(missing)} of {target.name}")
     return tuple(source.joint_names.index(name) for name in target.joint_names)
+
+
+def extended(joint_set: JointSet | None, names: tuple[str, ...]) -> JointSet:
+    """``joint_set`` (None: an empty one) with the joints ``names`` at its end; both sides of a pair or none."""
+    first = () if joint_set is None else joint_set.joint_names
+    label = " and ".join(filter(None, ["" if joint_set is None else joint_set.name, ", ".join(names)]))
+    return _joint_set(label, (*first, *names))
 
 
 def _joint_set(name: str, joint_names: tuple[str, ...]) -> JointSet:

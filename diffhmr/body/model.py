@@ -14,8 +14,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from diffhmr.body.files import EXTRA_REGRESSOR, H36M_REGRESSOR, J19_REGRESSOR, REGRESSOR_FILES, BodyData, read_body
-from diffhmr.body.joints import SMPL_PARENTS, JointSet, JointSource, joint_source
+from diffhmr.body.files import BodyData, read_body
+from diffhmr.body.joints import (
+    EXTRA_REGRESSOR,
+    H36M_REGRESSOR,
+    J19_REGRESSOR,
+    REGRESSOR_FILES,
+    SMPL_PARENTS,
+    JointSet,
+    JointSource,
+    joint_source,
+)
 from diffhmr.body.params import SmplParams
 from diffhmr.errors import UserError
 

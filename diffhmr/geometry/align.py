@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -11,8 +13,30 @@ def root_align(points: Tensor, root: Tensor) -> Tensor:
     return points - root.unsqueeze(-2)
 
 
-def similarity_align(pred: Tensor, target: Tensor) -> Tensor:
-    """``pred [..., N, 3]`` moved onto ``target [..., N, 3]`` by the scale, rotation and shift of least squared error.
+@dataclass(frozen=True)
+class Similarity:
+    """``x -> scale * (x - centre) @ rotation^T + target_centre``.
+
+    Attributes:
+        scale: ``[...]``.
+        rotation: ``[..., 3, 3]``.
+        centre: ``[..., 1, 3]`` of the points that were fitted.
+        target_centre: ``[..., 1, 3]``.
+    """
+
+    scale: Tensor
+    rotation: Tensor
+    centre: Tensor
+    target_centre: Tensor
+
+    def apply(self, points: Tensor) -> Tensor:
+        """``points [..., N, 3]`` moved; they need not be those that were fitted."""
+        turned = self.scale[..., None, None] * (points - self.centre) @ self.rotation.transpose(-1, -2)
+        return turned + self.target_centre
+
+
+def fit_similarity(pred: Tensor, target: Tensor) -> Similarity:
+    """The scale, rotation and shift of least squared error from ``pred [..., N, 3]`` to ``target [..., N, 3]``.
 
     Orthogonal Procrustes analysis with the reflection excluded (Umeyama, "Least-Squares Estimation of Transformation
     Parameters Between Two Point Patterns", PAMI 1991, eq. 40-43). Leading dimensions broadcast. A ``pred`` whose points
@@ -30,4 +54,9 @@ def similarity_align(pred: Tensor, target: Tensor) -> Tensor:
     rotation = (left * signs.unsqueeze(-2)) @ right
     variance = pred_centred.square().sum((-2, -1))
     scale = (singular * signs).sum(-1) / variance.clamp_min(torch.finfo(pred.dtype).tiny)
-    return scale[..., None, None] * pred_centred @ rotation.transpose(-1, -2) + target_centre
+    return Similarity(scale, rotation, pred_centre, target_centre)
+
+
+def similarity_align(pred: Tensor, target: Tensor) -> Tensor:
+    """``pred [..., N, 3]`` moved onto ``target [..., N, 3]`` as :func:`fit_similarity` says; shapes broadcast."""
+    return fit_similarity(pred, target).apply(pred)

@@ -22,6 +22,9 @@ from diffhmr.metrics.joints import MM_PER_M, point_errors_mm
 ECE_QUANTILES = tuple(step / 20 for step in range(21))
 """0, 0.05 ... 1, as in Pierzchlewicz et al. 2022."""
 
+_PAIRS_AT_ONCE = 600_000
+"""Distances between samples that are in memory at the same time."""
+
 
 def min_of_n(errors: Tensor, sizes: Sequence[int]) -> dict[int, Tensor]:
     """Expected minimum of n of the errors, for several n at once.
@@ -49,6 +52,23 @@ def min_of_n(errors: Tensor, sizes: Sequence[int]) -> dict[int, Tensor]:
             share = [math.comb(total - k, size - 1) / math.comb(total, size) for k in range(1, total + 1)]
             curve[size] = (ordered * torch.tensor(share, dtype=errors.dtype, device=errors.device)).sum(-1)
     return curve
+
+
+def min_of_n_curve(errors: Tensor) -> Tensor:
+    """:func:`min_of_n` for every n from 1 to S: ``[..., S]`` from ``errors [..., S]``.
+
+    The weights of one n follow from each other, ``w_1 = n / S`` and ``w_(k+1) = w_k (S - k - n + 1) / (S - k)``; they
+    are made for one n after the other, so that memory is that of the result.
+    """
+    total = errors.shape[-1]
+    ordered = errors.sort(dim=-1).values.double()
+    k = torch.arange(1, total, dtype=torch.float64, device=errors.device)
+    curve = torch.empty_like(ordered)
+    for size in range(1, total + 1):
+        ratio = ((total - k - size + 1) / (total - k)).clamp_min(0)
+        weight = torch.cat([k.new_ones(1), ratio]).cumprod(0) * (size / total)
+        curve[..., size - 1] = ordered @ weight
+    return curve.to(errors.dtype)
 
 
 def energy_score_mm(samples: Tensor, target: Tensor) -> Tensor:
@@ -152,13 +172,21 @@ def sample_ranks(samples: Tensor, target: Tensor) -> Tensor:
 
 
 def _mean_pair_distance_mm(points: Tensor) -> Tensor:
-    """Mean distance over distinct pairs of ``points [..., S, D]``; 0 for one point."""
+    """Mean distance over distinct pairs of ``points [..., S, D]``; 0 for one point.
+
+    The distances of many points are worked off in pieces, so that memory does not grow with S squared.
+    """
     count = points.shape[-2]
     if count == 1:
         return points.new_zeros(points.shape[:-2])
+    rows = max(1, _PAIRS_AT_ONCE // (points.shape[:-2].numel() * count))
     # The faster formula through a matrix product would lose the small distances.
-    distance = torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist")
-    return MM_PER_M * distance.sum((-2, -1)) / (count * (count - 1))
+    sums = [
+        torch.cdist(some, points, compute_mode="donot_use_mm_for_euclid_dist").sum((-2, -1))
+        for some in points.split(rows, dim=-2)
+    ]
+    total = sums[0] if len(sums) == 1 else torch.stack(sums).sum(0)
+    return MM_PER_M * total / (count * (count - 1))
 
 
 def _median(values: Tensor, dim: int) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -28,6 +30,16 @@ def pve_mm(pred: Tensor, target: Tensor, pred_root: Tensor, target_root: Tensor)
 def pa_mpjpe_mm(pred: Tensor, target: Tensor) -> Tensor:
     """Joint error ``[...]`` of ``[..., J, 3]`` after the best similarity transform of each item: scale is included."""
     return point_errors_mm(similarity_align(pred, target), target).mean(-1)
+
+
+def pck(errors: Tensor, threshold: float) -> Tensor:
+    """Share ``[...]`` of the points whose error ``[..., J]`` is below ``threshold``, both in the same unit."""
+    return (errors < threshold).to(errors.dtype).mean(-1)
+
+
+def auc(errors: Tensor, thresholds: Sequence[float]) -> Tensor:
+    """Area under the curve of the correct points ``[...]``: the mean of :func:`pck` over ``thresholds``."""
+    return torch.stack([pck(errors, threshold) for threshold in thresholds]).mean(0)
 
 
 def weighted_errors(pred: Tensor, target: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:

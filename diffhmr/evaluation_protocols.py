@@ -1,0 +1,185 @@
+"""The built-in protocols: named, versioned terms, so that a number says what it is.
+
+The conventions are those of the projects that introduced them, and differ in what moves a number by millimetres: the
+joint regressor, the root, the body of the ground truth, the choice of frames, and what counts as a hypothesis. A
+change to a protocol gives it a new version.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from diffhmr.body.joints import J19_REGRESSOR
+from diffhmr.errors import UserError
+from diffhmr.evaluation_terms import EvaluationProtocol, RowFilter
+
+_HIPS = ("left_hip", "right_hip")
+_OCC_SEQUENCES = (
+    "courtyard_backpack", "courtyard_basketball", "courtyard_bodyScannerMotions", "courtyard_box", "courtyard_golf",
+    "courtyard_jacket", "courtyard_laceShoe", "downtown_stairs", "flat_guitar", "flat_packBags", "outdoors_climbing",
+    "outdoors_crosscountry", "outdoors_fencing", "outdoors_freestyle", "outdoors_golf", "outdoors_parcours",
+    "outdoors_slalom",
+)  # fmt: skip
+
+
+def on_free_body(protocol: EvaluationProtocol) -> EvaluationProtocol:
+    """The variant in which the model's own body stands in for SMPL of any gender, under a name that says so."""
+    joint_set, root = protocol.joint_set, protocol.root
+    if J19_REGRESSOR in protocol.regressors():  # made for SMPL's mesh only: the joints of the same names
+        joint_set, root = "J14", ("pelvis_mpii",)
+    return replace(protocol, name=f"{protocol.name}-free-body", truth_body="model", joint_set=joint_set, root=root)
+
+
+_H36M_ROOT = ("pelvis_h36m17",)
+_SPIN = "SPIN (Kolotouros et al., ICCV 2019)"
+
+SYNTHETIC = EvaluationProtocol(
+    name="synthetic",
+    dataset="synthetic",
+    files=(),
+    source="this project",
+    joint_set="J14",
+    root=("pelvis_mpii",),
+    stored=True,
+    truth_body="model",
+    visibility=True,
+    whole_curve=False,
+    min_of=(1, 5, 10, 25),
+    slices=("occluded", "truncated", "clean"),
+)
+
+_THREEDPW_SPIN = EvaluationProtocol(
+    name="3dpw-spin",
+    dataset="3dpw",
+    files=("test.npz", "3dpw_test.npz"),
+    source=_SPIN,
+    joint_set="J14_H36M",
+    root=_H36M_ROOT,
+    truth_body="gendered",
+    pa_pve="vertices",
+    box="1.2 x the box of the 2D pose",
+)
+_THREEDPW_PROHMR = replace(
+    _THREEDPW_SPIN,
+    name="3dpw-prohmr",
+    source="ProHMR (Kolotouros et al., ICCV 2021), HMR 2.0 (Goel et al., ICCV 2023)",
+    joint_set="J14_J19",
+    root=("pelvis_mpii_j19",),
+    mode_counts=True,
+)
+_H36M_P1 = EvaluationProtocol(
+    name="h36m-p1",
+    dataset="h36m",
+    files=("valid_protocol1.npz", "h36m_valid_protocol1.npz"),
+    source=f"{_SPIN}; subjects S9 and S11, every fifth frame, all cameras",
+    joint_set="J14_H36M",
+    root=_H36M_ROOT,
+    truth_set="J14",
+    truth_root=("pelvis_mpii",),
+    stored=True,
+    box="the annotated box of the person's mask",
+)
+
+_GENDERED = (
+    _THREEDPW_SPIN,
+    _THREEDPW_PROHMR,
+    replace(
+        _THREEDPW_SPIN,
+        name="3dpw-occ",
+        files=("occ.npz", "3dpw_occ.npz"),
+        source="Zhang et al., CVPR 2020; sequences as listed by PARE (Kocabas et al., ICCV 2021)",
+        rows=RowFilter(sequences=_OCC_SEQUENCES),
+    ),
+    EvaluationProtocol(
+        name="emdb1-24",
+        dataset="emdb",
+        files=("emdb1.npz", "test.npz"),
+        source="EMDB (Kaufmann et al., ICCV 2023), official evaluation, EMDB 1",
+        joint_set="SMPL24",
+        root=_HIPS,
+        truth_body="gendered",
+        pa_pve="joints",
+        box="the box of the data set",
+    ),
+)
+_NEUTRAL17 = replace(
+    _THREEDPW_SPIN,
+    name="3dpw-neutral17",
+    source="MotionBERT (Zhu et al., ICCV 2023)",
+    joint_set="H36M17",
+    truth_body="neutral",
+)
+
+_ALL = (
+    SYNTHETIC,
+    *_GENDERED,
+    _NEUTRAL17,
+    replace(
+        _THREEDPW_PROHMR,
+        name="3dpw-prohmr-stored",
+        source="ProHMR (Kolotouros et al., ICCV 2021), with its own label file",
+        truth_set="J14",
+        truth_root=("pelvis_mpii",),
+        stored=True,
+        truth_body=None,
+        pa_pve=None,
+    ),
+    _H36M_P1,
+    replace(
+        _H36M_P1,
+        name="h36m-p2",
+        files=("valid_protocol2.npz", "h36m_valid_protocol2.npz"),
+        source=f"{_SPIN}; as P1, the frontal camera only",
+        rows=RowFilter(camera="60457274"),
+    ),
+    EvaluationProtocol(
+        name="mpi-inf-3dhp",
+        dataset="mpi_inf_3dhp",
+        files=("valid.npz", "test.npz", "mpi_inf_3dhp_valid.npz", "mpi_inf_3dhp_test.npz"),
+        source=f"{_SPIN}; 3DPCK and AUC as in MPI-INF-3DHP (Mehta et al., 3DV 2017), over these 17 joints",
+        joint_set="J17_H36M",
+        root=_H36M_ROOT,
+        truth_set="J17",
+        truth_root=("pelvis_mpii",),
+        stored=True,
+        pck3d=True,
+        box="1.2 x the box of the 2D joints",
+    ),
+    EvaluationProtocol(
+        name="coco-pck",
+        dataset="coco",
+        files=("val.npz", "coco_val.npz"),
+        source="HMR 2.0 (Goel et al., ICCV 2023)",
+        pck2d=(0.05, 0.1),
+        box="the annotated box, made square and larger as the label file says",
+    ),
+    *(on_free_body(protocol) for protocol in (*_GENDERED, _NEUTRAL17)),
+)
+PROTOCOLS: Mapping[str, EvaluationProtocol] = {protocol.name: protocol for protocol in _ALL}
+"""By name; the first of a data set is its default."""
+
+EVALUATED_DATASETS = tuple(dict.fromkeys(protocol.dataset for protocol in _ALL))
+
+
+def find_protocol(dataset: str, name: str | None = None) -> EvaluationProtocol:
+    """The protocol ``name`` of ``dataset``, with or without its version; None: the default one.
+
+    Raises:
+        UserError: there is no such data set, or it has no such protocol.
+    """
+    if dataset not in EVALUATED_DATASETS:
+        raise UserError(f"unknown data set {dataset!r}; choose one of {', '.join(EVALUATED_DATASETS)}")
+    theirs = [protocol for protocol in _ALL if protocol.dataset == dataset]
+    if name is None:
+        return theirs[0]
+    for protocol in theirs:
+        if name in (protocol.name, protocol.full_name):
+            return protocol
+    known = ", ".join(protocol.name for protocol in theirs)
+    raise UserError(f"{dataset} has no protocol {name!r}; choose one of {known}")
+
+
+def partial_name(full_name: str, measured: int, total: int) -> str:
+    """Name of a run over the first ``measured`` of ``total`` people."""
+    return full_name if measured == total else f"{full_name} (first {measured} of {total})"

@@ -16,13 +16,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from diffhmr.datasets.jpeg import encode_jpeg
 from diffhmr.errors import UserError
 
 BOX_PIXELS = 320
 """Boxes are not reduced below this side: three quarters of it still fill a network's input of 224 pixels."""
 
 _REDUCTIONS = (Fraction(1), Fraction(2, 3), *(Fraction(1, k) for k in (2, 3, 4, 6, 8, 12, 16)))
-_JPEG = (cv2.IMWRITE_JPEG_QUALITY, 95)
 
 
 @dataclass(frozen=True)
@@ -184,9 +184,8 @@ def _require_none(names: Iterable[str]) -> None:
 
 def _write_jpeg(path: Path, image: np.ndarray) -> None:
     """Atomic; the temporary name is always the same, so that killed writers leave nothing that stays."""
-    done, content = cv2.imencode(".jpg", image, _JPEG)
-    assert done, f"no JPEG of {image.shape} {image.dtype}"
+    content = encode_jpeg(image)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".partial")
-    temporary.write_bytes(content.tobytes())
+    temporary.write_bytes(content)
     temporary.replace(path)

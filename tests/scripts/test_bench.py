@@ -86,6 +86,21 @@ def test_the_photo_is_a_photo(tmp_path: Path) -> None:
     assert (photo.width, photo.height) == bench.PHOTO_SIZE and photo.rgb.std() > 30
 
 
+def test_data_are_measured_both_ways(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, "--data", "3", "--json", tmp_path / "b.json") == 0
+    report = json.loads((tmp_path / "b.json").read_text())
+    assert report["files"] == 3
+    marked, plain = report["with_restart_markers"], report["without_restart_markers"]
+    for row in (marked, plain):
+        assert 0 < row["mean_difference_grey_levels"] < 2
+        assert row["ratio"] == pytest.approx(row["crops_per_second"] / row["plain_crops_per_second"])
+    assert plain["bytes_per_file"] < marked["bytes_per_file"] < 1.05 * plain["bytes_per_file"]
+    assert marked["ratio"] > 1.5  # about 3 to 4: less in three files under load
+    assert f"{marked['ratio']:.2f}" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
@@ -93,6 +108,8 @@ def test_the_photo_is_a_photo(tmp_path: Path) -> None:
         (["--device", f"cuda:{torch.cuda.device_count()}"], "cannot be used ("),
         (["--repeats", "0"], "--repeats is 0"),
         (["--repeats", "few"], "invalid int value: 'few'"),
+        (["--data", "0"], "--data is 0"),
+        (["--data", "5", "--config", "c.yaml"], "not allowed with"),
         (["--checkpoint", "missing.safetensors"], "checkpoint not found: missing.safetensors"),
         (["--config", "missing.yaml"], "configuration not found: missing.yaml"),
         (["--config", "a.yaml", "--checkpoint", "b.safetensors"], "not allowed with"),

@@ -231,7 +231,11 @@ def read_meta(path: Path) -> tuple[int, dict[str, Any]]:
         raise UserError(f"{path} was not made by this command ({error}); move it away") from error
 
 
-ARCHIVE = FileKind(lambda split: Path(split, "poses.npz"), write_poses, read_meta, row_bytes=290, pictures=False)
+def _place(split: str) -> Path:
+    return Path(split, "poses.npz")
+
+
+ARCHIVE = FileKind(_place, write_poses, read_meta, row_bytes=290, pictures=False)
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:

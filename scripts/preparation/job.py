@@ -129,6 +129,8 @@ class FileKind:
         read: number of rows and meta data of a file.
         row_bytes: about how much a row takes.
         pictures: whether rows have pictures, so that crops make sense.
+
+    The functions are those of a module: worker processes get them by name.
     """
 
     place: Callable[[str], Path]
@@ -136,6 +138,10 @@ class FileKind:
     read: Callable[[Path], tuple[int, dict[str, Any]]]
     row_bytes: int
     pictures: bool
+
+
+def _label_file(stem: str) -> Path:
+    return Path(f"{stem}.npz")
 
 
 def _write_labels(path: Path, rows: dict[str, np.ndarray], meta: dict[str, Any]) -> None:
@@ -151,7 +157,7 @@ def _read_labels(path: Path) -> tuple[int, dict[str, Any]]:
     return len(labels), labels.meta
 
 
-LABELS = FileKind(lambda stem: Path(f"{stem}.npz"), _write_labels, _read_labels, row_bytes=2500, pictures=True)
+LABELS = FileKind(_label_file, _write_labels, _read_labels, row_bytes=2500, pictures=True)
 """Label files, ``OUT/SPLIT.npz``."""
 
 

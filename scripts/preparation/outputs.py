@@ -81,7 +81,8 @@ class Output:
 
     def _require_same(self) -> None:
         _, theirs = self.kind.read(self.path)
-        other = [name for name, value in self.meta.items() if theirs.get(name) != value]
+        names = [*self.meta, *({"partial"} & theirs.keys() - self.meta.keys())]
+        other = [name for name in names if theirs.get(name) != self.meta.get(name)]
         if other:
             raise UserError(
                 f"{self.path} was made with other settings ({', '.join(other)}); delete it to make it again, or choose "

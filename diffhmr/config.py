@@ -198,6 +198,31 @@ DATASETS = ("synthetic",)
 """Names of the data sets that can be evaluated by name."""
 
 
+class FittingConfig(Section):
+    """Bodies fitted to 2D joints as supervision of labelled people without SMPL parameters, as in SPIN."""
+
+    # Folder with NAME_fits.npy of the sources called NAME: SPIN's static fits, or those that another run improved.
+    fits: Path | None = Field(default=None, strict=False)
+    in_the_loop: bool = False  # every step fits anew from the model's answers (SMPLify) and keeps the better fit
+    iterations: int = Field(default=100, gt=0)  # of each of SMPLify's two stages
+    prior: Path | None = Field(default=None, strict=False)  # gmm_08.pkl of SMPLify or .npz; null: the shipped one
+    max_score: float = Field(default=100.0, gt=0)  # worse fits do not supervise; square pixels of a 224 px crop
+
+    @property
+    def active(self) -> bool:
+        """Whether there is anything to supervise with."""
+        return self.in_the_loop or self.fits is not None
+
+    @model_validator(mode="after")
+    def _used(self) -> FittingConfig:
+        for name in ("iterations", "prior"):
+            if not self.in_the_loop and getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"fitting.{name} belongs to fitting.in_the_loop, which is off")
+        if not self.active and self.max_score != type(self).model_fields["max_score"].default:
+            raise ValueError("fitting.max_score needs fitting.fits or fitting.in_the_loop")
+        return self
+
+
 class TrainConfig(Section):
     """The loop."""
 
@@ -233,6 +258,7 @@ class ExperimentConfig(Section):
     model: ModelConfig = ModelConfig()
     loss: LossConfig = LossConfig()
     data: DataConfig = DataConfig()
+    fitting: FittingConfig = FittingConfig()
     sampler: SamplerConfig = SamplerConfig()
     train: TrainConfig = TrainConfig()
 
@@ -244,6 +270,12 @@ class ExperimentConfig(Section):
                              "model.diffusion.steps")  # fmt: skip
         if self.sampler.eta and self.sampler.name != "ddim":
             raise ValueError(f"sampler.eta is {self.sampler.eta}, but it belongs to ddim: leave it at 0")
+        return self
+
+    @model_validator(mode="after")
+    def _rows_to_fit(self) -> ExperimentConfig:
+        if self.fitting.active and self.data.kind != "labelled":
+            raise ValueError("fitting is for label files (data.kind: labelled): synthetic people have SMPL parameters")
         return self
 
     @model_validator(mode="after")

@@ -31,11 +31,13 @@ from diffhmr.checkpoint import (
 from diffhmr.config import ExperimentConfig
 from diffhmr.config_file import differing_keys, dump_config, load_config
 from diffhmr.datasets import build_dataset
+from diffhmr.datasets.mixture import Mixture
 from diffhmr.diffusion.ema import Ema
 from diffhmr.errors import UserError
 from diffhmr.files import atomic_path, ensure_folder, remove_leftovers, write_json
 from diffhmr.models import HmrModel, build_model
 from diffhmr.training_data import BatchDataset, StepSlice, people_for_statistics, step_batches
+from diffhmr.training_fits import FitSupervision
 from diffhmr.training_log import MeanOfTerms, RunLog
 from diffhmr.training_processes import Processes, join_processes
 from diffhmr.training_steps import (
@@ -80,6 +82,8 @@ def run(config: ExperimentConfig, *, resume: bool = False) -> Path:
             trainer.start()
         else:
             trainer.restore(state)
+            if trainer.fits is not None:
+                trainer.fits.restore(folder, state.step)
         if processes.is_main:
             for name in (STATE_FILE, MODEL_FILE, CONFIG_FILE):
                 remove_leftovers(folder / name)
@@ -163,6 +167,11 @@ class Trainer:
             self.model.encoder_autocast = torch.bfloat16
         self._network = processes.parallel(LossTerms(self.model))
         self.optimizer = build_optimizer(self.model, config.train)
+        self.people = build_dataset(config.data, self.data_body, "train")
+        self.fits: FitSupervision | None = None
+        if config.fitting.active:
+            assert isinstance(self.people, Mixture)
+            self.fits = FitSupervision(config, self.people.members, self.body, processes)
 
     @property
     def average(self) -> Ema:
@@ -177,7 +186,7 @@ class Trainer:
             UserError: ``init`` does not fit the model.
         """
         count, device = self.config.train.statistics_items, self.processes.device
-        params, camera = people_for_statistics(self.config.data, self.data_body, count)
+        params, camera = people_for_statistics(self.config.data, self.data_body, count, self._with_known_fits)
         self.model.set_statistics(params.to(device), camera.to(device))
         if self.config.init is not None:
             load_weights(self.config.init, self.model, self.config.model)
@@ -207,6 +216,16 @@ class Trainer:
         self.step = state.step
         _log.info("going on at step %d", self.step)
 
+    def supervised(self, batch: ImageBatch) -> ImageBatch:
+        """``batch`` on the device of the model, with fits as targets where the settings want them."""
+        batch = batch.to(self.processes.device)
+        return batch if self.fits is None else self.fits.supervise(batch, self.model)
+
+    def _with_known_fits(self, batch: ImageBatch) -> ImageBatch:
+        if self.fits is None:
+            return batch
+        return self.fits.supervise(batch.to(self.processes.device), None).to("cpu")
+
     def gradients(self, batch: ImageBatch) -> Gradients:
         """Forward and backward pass of the present step on this process's share of it; changes no weight."""
         self.model.train()
@@ -221,12 +240,11 @@ class Trainer:
         self.step += 1
 
     def batches(self) -> Iterator[ImageBatch]:
-        """This process's share of the remaining steps, on its device."""
+        """This process's share of the remaining steps, each with the targets that the model of that step has."""
         train = self.config.train
-        dataset = build_dataset(self.config.data, self.data_body, "train")
         steps = StepSlice(self.step, train.steps, train.batch_size, *self._slice)
-        for batch in step_batches(dataset, steps, train.workers):
-            yield batch.to(self.processes.device)
+        for batch in step_batches(self.people, steps, train.workers):
+            yield self.supervised(batch)
 
     def train(self, folder: Path) -> None:
         """Run the remaining steps; reports, pictures and checkpoints go to ``folder``."""
@@ -240,6 +258,8 @@ class Trainer:
                 if not gradients.finite():
                     self._stop(gradients, batch, folder)
                 terms = {f"loss/{name}": value for name, value in gradients.terms.items()}
+                shares = {} if self.fits is None else self.fits.shares
+                terms |= {f"fits/{name}": value for name, value in shares.items()}
                 means.add({"loss/total": gradients.total, **terms, "optimiser/gradient_norm": gradients.norm})
                 rate = learning_rate(self.step, train)
                 self.update()
@@ -285,6 +305,8 @@ class Trainer:
     def save(self, folder: Path) -> None:
         """Write the averaged model and the state of the run; either replaces the previous one at once."""
         finished = self.step >= self.config.train.steps
+        if self.fits is not None:
+            self.fits.save(folder, self.step)
         save_model(folder / MODEL_FILE, self.averaged(), self.config, self.body, self.step, finished=finished)
         state = TrainingState(
             step=self.step,
@@ -295,6 +317,8 @@ class Trainer:
             optimizer=self.optimizer.state_dict(),
         )
         save_state(folder / STATE_FILE, state)
+        if self.fits is not None:
+            self.fits.forget_others(folder, self.step)
 
     def _stop(self, gradients: Gradients, batch: ImageBatch, folder: Path) -> NoReturn:
         """Save what led to numbers that are not finite, and end the run.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -94,8 +94,16 @@ def step_batches(dataset: BatchDataset, steps: StepSlice, workers: int) -> Itera
         yield batch
 
 
-def people_for_statistics(data: DataConfig, body: BodyModel, count: int) -> tuple[SmplParams, Tensor]:
+def people_for_statistics(
+    data: DataConfig, body: BodyModel, count: int, supervised: Callable[[ImageBatch], ImageBatch] | None = None
+) -> tuple[SmplParams, Tensor]:
     """SMPL parameters ``[N]`` and cameras ``[N, 3]`` among ``count`` training people, without rendering or decoding.
+
+    Args:
+        data: settings.
+        body: of the people.
+        count: how many are looked at.
+        supervised: gives a batch further targets, as in training.
 
     Raises:
         UserError: the training data hold too few people whose parameters and camera are known.
@@ -105,7 +113,8 @@ def people_for_statistics(data: DataConfig, body: BodyModel, count: int) -> tupl
     params: list[SmplParams] = []
     cameras: list[Tensor] = []
     for start in range(0, count, _STATISTICS_CHUNK):
-        targets = dataset.__getitems__(range(start, min(start + _STATISTICS_CHUNK, count))).targets
+        batch = dataset.__getitems__(range(start, min(start + _STATISTICS_CHUNK, count)))
+        targets = (batch if supervised is None else supervised(batch)).targets
         assert targets is not None
         known = targets.has_params & targets.has_camera
         params.append(targets.params.map(partial(_rows, known)))

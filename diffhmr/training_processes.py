@@ -55,6 +55,14 @@ class Processes:
         dist.all_reduce(total)
         return total / self.count
 
+    def gather(self, value: Tensor) -> Tensor:
+        """``value`` of all processes in the order of their ranks, joined along dimension 0; every process calls it."""
+        if self.count == 1:
+            return value
+        parts = [torch.empty_like(value) for _ in range(self.count)]
+        dist.all_gather(parts, value.contiguous())
+        return torch.cat(parts)
+
     def wait(self) -> None:
         """Return when every process has come here."""
         if self.count > 1:

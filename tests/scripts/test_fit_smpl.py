@@ -73,7 +73,7 @@ def test_the_fit_lies_where_the_body_is(tmp_path: Path, free_body: BodyModel) ->
     prior = load_prior()
     results = fit_people(people, free_body, prior, perfect(free_body, truths), options)
     for truth, result in zip(truths, results, strict=True):
-        assert result.metadata["reprojection"]["answer"]["share_of_box"] < 0.02
+        assert result.metadata["reprojection"]["answer"]["share_of_box"] < 0.03
         true_joints = free_body.joints(truth.params, SPIN49)
         distance = (free_body.joints(result.params, SPIN49)[0] - true_joints).norm(dim=-1)
         assert distance.mean() < 0.25  # the depth included

@@ -35,7 +35,6 @@ from diffhmr.evaluation_sums import Sums
 from diffhmr.evaluation_terms import EvaluationProtocol
 from diffhmr.evaluation_truth import JOINTS_AT_ONCE, Bodies, find_bodies
 from diffhmr.files import ensure_writable, write_json
-from diffhmr.geometry.rotation import rot6d_columns_to_matrix
 from diffhmr.models.regressor import Regressor
 
 _HYPOTHESES_AT_ONCE = JOINTS_AT_ONCE
@@ -218,8 +217,7 @@ def mean_params(regressor: Regressor) -> SmplParams:
     Its rotations are chordal means. The mean of the state would not do: people face every way, so that the first column
     of their mean orientation almost vanishes, and Gram-Schmidt would make its chance direction the body's x axis.
     """
-    rotations = rot6d_columns_to_matrix(regressor.mean_rot6d.unflatten(0, (-1, 6)))
-    return SmplParams.from_rotations(rotations, regressor.mean_betas)
+    return regressor.mean_params()
 
 
 def _describe(

@@ -5,9 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
+from diffhmr.batch import ImageBatch
+from diffhmr.body.files import FREE_BODY
 from diffhmr.body.joints import COCO17_FROM_SPIN49, SPIN49
 from diffhmr.body.model import BodyModel
 from diffhmr.body.params import SmplParams
+from diffhmr.checkpoint import load_checkpoint
 from diffhmr.fitting.prior import PosePrior, load_prior
 from diffhmr.fitting.smplify import (
     camera_for,
@@ -17,6 +20,7 @@ from diffhmr.fitting.smplify import (
     smplify,
 )
 from diffhmr.geometry.camera import project_crop
+from diffhmr.inference.predict import KEYPOINT_CHECKPOINT
 from tests.fitting.people import distance_px, mpjpe_mm, noisy_people
 
 
@@ -151,6 +155,33 @@ def test_fits_are_better_than_their_start(free_body: BodyModel, prior: PosePrior
     after = mpjpe_mm(free_body, fit.params, people.params).mean()
     assert 80 < before < 105
     assert after <= 0.75 * before
+
+
+@pytest.mark.slow
+def test_from_the_answers_of_the_keypoint_model(prior: PosePrior) -> None:
+    """The shipped model has used most of the 2D evidence already: less is left to gain than from a disturbed truth."""
+    loaded = load_checkpoint(KEYPOINT_CHECKPOINT)
+    people = noisy_people(loaded.body, 500)
+    observed = people.keypoints[:, list(COCO17_FROM_SPIN49)]
+    batch = ImageBatch(torch.arange(500), keypoints=observed)
+    prediction = loaded.model.sample(batch, 1, loaded.config.sampler, 0)
+    start = prediction.params.map(lambda value: value[:, 0])
+    fit = smplify(loaded.body, prior, people.keypoints, start)
+    distance = distance_px(loaded.body, fit.params, fit.camera, people.keypoints)
+    assert float((distance < 4).float().mean()) >= 0.95
+    before, after = (mpjpe_mm(loaded.body, params, people.params).mean() for params in (start, fit.params))
+    assert before < 120 and after <= 0.8 * before
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_as_on_the_cpu(prior: PosePrior) -> None:
+    body = BodyModel.load(FREE_BODY)
+    people = noisy_people(body, 8)
+    expected = smplify(body, prior, people.keypoints, people.start, iterations=10)
+    people_there = people.keypoints.cuda(), people.start.to("cuda")
+    fit = smplify(body.cuda(), prior.to("cuda"), *people_there, iterations=10)
+    torch.testing.assert_close(fit.params.rotations.cpu(), expected.params.rotations, atol=5e-3, rtol=0)
+    torch.testing.assert_close(fit.score.cpu(), expected.score, rtol=0.05, atol=0.1)
 
 
 def test_the_keypoints_of_coco_are_enough(free_body: BodyModel, prior: PosePrior) -> None:

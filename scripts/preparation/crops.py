@@ -1,8 +1,8 @@
 """Pictures that are cut out around people, with the labels moved along.
 
 What is cut out is a rectangle of whole pixels, the person's box enlarged by a margin and cut at the border of the
-picture; if the box is large, it is reduced by a ratio of small whole numbers, so that every new pixel is the exact mean
-of an area and x and y shrink alike. Nothing is enlarged or padded.
+picture; if the box is large, it is reduced by a whole number, so that every new pixel is the mean of a square of old
+ones, and is exactly where the labels say. Nothing is enlarged or padded.
 """
 
 from __future__ import annotations
@@ -10,19 +10,17 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from diffhmr.datasets.jpeg import encode_jpeg
 from diffhmr.errors import UserError
 
 BOX_PIXELS = 320
 """Boxes are not reduced below this side: three quarters of it still fill a network's input of 224 pixels."""
 
-_REDUCTIONS = (Fraction(1), Fraction(2, 3), *(Fraction(1, k) for k in (2, 3, 4, 6, 8, 12, 16)))
+_MOST_REDUCED = 16
 
 
 @dataclass(frozen=True)
@@ -34,27 +32,27 @@ class CropSettings:
 
 @dataclass(frozen=True)
 class Cut:
-    """A rectangle of a picture and its reduction; new = (old - origin + 1/2) * factor - 1/2."""
+    """A rectangle of a picture and its reduction; new = (old - origin + 1/2) / reduction - 1/2."""
 
     left: int
     top: int
     width: int
     height: int
-    factor: Fraction
+    reduction: int
 
     @property
     def size(self) -> tuple[int, int]:
         """Width and height of the result."""
-        return int(self.width * self.factor), int(self.height * self.factor)
+        return self.width // self.reduction, self.height // self.reduction
 
     def points(self, points: np.ndarray) -> np.ndarray:
         """Points ``(..., 2)`` of the picture in pixels of the result."""
-        return (points - (self.left, self.top) + 0.5) * float(self.factor) - 0.5
+        return (points - (self.left, self.top) + 0.5) / self.reduction - 0.5
 
     def apply(self, image: np.ndarray) -> np.ndarray:
         """The picture that is cut out."""
         part = image[self.top : self.top + self.height, self.left : self.left + self.width]
-        return part if self.factor == 1 else cv2.resize(part, self.size, interpolation=cv2.INTER_AREA)
+        return part if self.reduction == 1 else cv2.resize(part, self.size, interpolation=cv2.INTER_AREA)
 
 
 def plan_cut(center: np.ndarray, side: float, image_size: tuple[int, int], settings: CropSettings) -> Cut | None:
@@ -62,12 +60,10 @@ def plan_cut(center: np.ndarray, side: float, image_size: tuple[int, int], setti
     inside = np.abs(center - (np.array(image_size) - 1) / 2) < (np.array(image_size) + side) / 2
     if not inside.all():
         return None
-    factor = min((f for f in _REDUCTIONS if side * f >= BOX_PIXELS), default=Fraction(1))
-    spans = [_span(center[i], settings.margin * side, image_size[i], factor.denominator) for i in range(2)]
-    if min(length for _, length in spans) == 0:  # a strip narrower than one pixel of the result
-        factor = Fraction(1)
-        spans = [_span(center[i], settings.margin * side, image_size[i], 1) for i in range(2)]
-    return Cut(spans[0][0], spans[1][0], spans[0][1], spans[1][1], factor)
+    # A picture of a few pixels cannot be reduced, whatever its labels say.
+    reduction = max(1, min(int(side / BOX_PIXELS), _MOST_REDUCED, *image_size))
+    spans = [_span(center[i], settings.margin * side, image_size[i], reduction) for i in range(2)]
+    return Cut(spans[0][0], spans[1][0], spans[0][1], spans[1][1], reduction)
 
 
 def _span(center: float, length: float, limit: int, multiple: int) -> tuple[int, int]:
@@ -81,7 +77,7 @@ def _span(center: float, length: float, limit: int, multiple: int) -> tuple[int,
 
 def move_rows(rows: dict[str, np.ndarray], cuts: list[Cut]) -> dict[str, np.ndarray]:
     """Labels of pictures as labels of what was cut out of them, row by row; ``imgname`` stays."""
-    factors = np.array([float(cut.factor) for cut in cuts])
+    factors = np.array([1 / cut.reduction for cut in cuts])
     moved = dict(rows)
 
     def move(points: np.ndarray) -> np.ndarray:
@@ -184,6 +180,8 @@ def _require_none(names: Iterable[str]) -> None:
 
 def _write_jpeg(path: Path, image: np.ndarray) -> None:
     """Atomic; the temporary name is always the same, so that killed writers leave nothing that stays."""
+    from diffhmr.datasets.jpeg import encode_jpeg  # torch comes with it, which takes seconds in every worker
+
     content = encode_jpeg(image)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".partial")

@@ -144,10 +144,14 @@ def _alive(process_id: int) -> bool:
 def test_an_error_in_a_worker_is_one_line(raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = tmp_path / "raw"
     shutil.copytree(raw, root)
-    (root / "b" / "0.png").write_bytes(b"no picture")
-    assert run(root, tmp_path / "out", "--videos", "--crops", "--workers", "2", "--splits", "train") == 2
+    (root / "b" / "damaged").touch()
+    assert run(root, tmp_path / "out", "--workers", "2", "--splits", "train") == 2
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
-    assert len(lines) == 1 and "b/0.png" in lines[0]
+    assert len(lines) == 1 and "raw/b is damaged" in lines[0]
+    # The other pieces are not lost.
+    (root / "b" / "damaged").unlink()
+    assert run(root, tmp_path / "out") == 0
+    assert len(read_labels(tmp_path / "out" / "train.npz")) == 12
 
 
 def test_two_at_once_are_refused(raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -239,3 +243,14 @@ def test_frames_of_videos_become_pictures(raw: Path, tmp_path: Path) -> None:
     # With crops the whole frames are not kept.
     assert run(raw, tmp_path / "crops", "--videos", "--crops") == 0
     assert {path.name for path in (tmp_path / "crops").iterdir()} == {"crops", "train_crops.npz", "test_crops.npz"}
+
+
+def test_a_video_that_is_too_short_is_named(raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = tmp_path / "raw"
+    shutil.copytree(raw, root)
+    (root / "b" / "0.png").write_bytes(b"no picture")
+    for words in (("--videos",), ("--videos", "--crops")):
+        assert run(root, tmp_path / "out", *words) == 2
+        assert "1 labelled frames are not in the videos, the first is b/0.png" in capsys.readouterr().err
+    assert run(root, tmp_path / "out", "--crops") == 2
+    assert "picture damaged" in capsys.readouterr().err

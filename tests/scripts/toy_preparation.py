@@ -17,6 +17,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from diffhmr.errors import UserError
 from scripts.preparation.job import COUNT, Finding, Piece, State, main
 
 SPLITS = {"train": ("a", "b", "c"), "test": ("d",)}
@@ -63,6 +64,8 @@ class Toy:
             os.kill(os.getpid(), signal.SIGKILL)
         if os.environ.get("TOY_SLEEP_AT") == piece.key:
             time.sleep(60)
+        if (root / piece.key / "damaged").exists():
+            raise UserError(f"{root / piece.key} is damaged; draw it again")
         rng = np.random.default_rng(ord(piece.key))
         count = 2 * PEOPLE
         center = rng.uniform((20, 20), (70, 50), (count, 2)) + self.shift

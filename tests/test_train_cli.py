@@ -324,8 +324,8 @@ def test_the_paper_configuration_with_everything_diffused() -> None:
 def test_the_mixture_of_the_paper_configurations(name: str) -> None:
     data = load_config(ROOT / f"configs/{name}.yaml").data
     weights = {source.name: source.weight for source in data.sources}
-    assert (weights.pop("h36m"), weights.pop("mpi_inf_3dhp")) == (0.3, 0.1)
-    assert weights == dict.fromkeys(("lsp", "hr_lspet", "mpii", "coco2014"))
+    assert (weights.pop("human36m"), weights.pop("mpi_inf_3dhp")) == (0.3, 0.1)
+    assert weights == dict.fromkeys(("lsp-orig", "lspet", "mpii", "coco"))
     files = [source.labels for source in data.sources] + [source.images for source in data.sources]
     assert not any("3dpw" in str(path) for path in files)
 

@@ -214,9 +214,7 @@ def load_checkpoint(
     return LoadedModel(model, config, body.to(device), int(metadata["step"]), metadata, sha256_file(path))
 
 
-def load_weights(
-    path: str | Path, model: HmrModel, config: ModelConfig, only: tuple[str, ...] | None = None
-) -> None:
+def load_weights(path: str | Path, model: HmrModel, config: ModelConfig, only: tuple[str, ...] | None = None) -> None:
     """Give ``model``, built from ``config``, the weights of a model file as its start.
 
     A SPIN file may also start a Diff-HMR, and the reverse: encoder and regressor are taken, the rest stays as it is.

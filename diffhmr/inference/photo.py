@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from diffhmr.datasets.crops import plan_crop, warp_crop
 from diffhmr.errors import UserError
 from diffhmr.files import require_file
 from diffhmr.geometry.camera import crop_matrix
@@ -100,21 +101,9 @@ def crop_square(photo: Photo, centre: tuple[float, float], side: float, size: in
     about half an output pixel, so that fine texture does not alias. What lies outside the picture is black, as it is in
     the pictures that the image models are trained on.
     """
-    ratio = side / size
-    sigma = 0.5 * float(np.sqrt(max(ratio**2 - 1, 0)))
-    reach = side / 2 + 3 * sigma + 2
-    left, right = (int(np.clip(centre[0] + sign * reach, 0, photo.width)) for sign in (-1, 1))
-    top, bottom = (int(np.clip(centre[1] + sign * reach, 0, photo.height)) for sign in (-1, 1))
-    if right <= left or bottom <= top:
-        return np.zeros((size, size, 3), dtype=np.uint8)
-    source: NDArray[Any] = photo.rgb[top:bottom, left:right]
-    if sigma > 0:
-        source = cv2.GaussianBlur(source, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)
     centre64, side64 = torch.tensor(centre, dtype=torch.float64), torch.tensor(side, dtype=torch.float64)
-    matrix = crop_matrix(centre64, side64, size).numpy()
-    matrix[:, 2] += matrix[:, :2] @ (left, top)
-    crop = cv2.warpAffine(source, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
-    return np.asarray(crop, dtype=np.uint8)
+    plan = plan_crop(crop_matrix(centre64, side64, size).numpy(), size, reducible=False)
+    return warp_crop(photo.rgb, plan, size)
 
 
 @contextmanager

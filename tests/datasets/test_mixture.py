@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -179,3 +180,10 @@ def test_a_stated_unit_is_used(samples: tuple[Sample, Sample], toy_body: BodyMod
     mixture = build_dataset(stated, toy_body, "train")
     assert isinstance(mixture, Mixture)
     np.testing.assert_allclose(mixture.members[0].labels.side, read_labels(samples[0].labels).side * 0.002, rtol=1e-5)
+
+
+def test_a_mixture_can_be_handed_to_another_process(samples: tuple[Sample, Sample], toy_body: BodyModel) -> None:
+    mixture = build_dataset(config_of(samples), toy_body, "train")
+    first = mixture.__getitems__(range(4))
+    again = pickle.loads(pickle.dumps(mixture)).__getitems__(range(4))
+    assert first.image is not None and torch.equal(first.image, again.image)

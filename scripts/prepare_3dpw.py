@@ -154,7 +154,7 @@ def _read_person(file: SequenceFile, person: int) -> dict[str, np.ndarray]:
     points = file.array("poses2d", person, shape=(frames, 3, NUM_POINTS)).transpose(0, 2, 1)
     extrinsics = file.array("cam_poses", shape=(frames, 4, 4))
     valid = file.array("campose_valid", person, shape=(frames,)).astype(bool)
-    shape = np.ravel(file.array("betas", person, shape=(None,))[:10])
+    shape = file.array("betas", person, shape=None).ravel()[:10]
     if shape.shape != (10,):
         raise UserError(f"{file.text('sequence')}: betas has {len(shape)} numbers, expected at least 10; {_REMEDY}")
     gender = file.text("genders", person)

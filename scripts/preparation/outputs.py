@@ -9,18 +9,22 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import threading
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from tqdm import tqdm
 
+from diffhmr.command_line import INTERRUPTED
 from diffhmr.errors import UserError
 from diffhmr.files import atomic_path, remove_leftovers, write_json
 from scripts.preparation.crops import CropSettings, picture_files, write_crops, write_pictures
@@ -208,6 +212,10 @@ class _Work:
                 for future in as_completed(futures):
                     future.result()
                     yield futures[future]
+            except BrokenProcessPool as error:
+                raise UserError(
+                    "a worker process was killed, perhaps for want of memory; run again with fewer --workers"
+                ) from error
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
 
@@ -235,6 +243,8 @@ _work: _Work | None = None  # of a worker process
 def _start_worker(work: _Work) -> None:
     global _work
     _work = work
+    signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))  # Ctrl-C reaches all; what is done, stays
+    cv2.setNumThreads(1)
     parent = parent_process()
     assert parent is not None
 

@@ -43,18 +43,19 @@ class SequenceFile:
             found = found[key]
         return found
 
-    def array(self, *keys: str | int, shape: tuple[int | None, ...]) -> np.ndarray:
-        """An array of numbers or flags; None in ``shape`` stands for any length."""
+    def array(self, *keys: str | int, shape: tuple[int | None, ...] | None) -> np.ndarray:
+        """An array of numbers or flags; None in ``shape`` stands for any length, None for any shape."""
         name = ".".join(str(key) for key in keys)
         try:
             array = to_array(self.entry(*keys))
         except UserError as error:
             raise self._error(f"{name}: {error}") from error
-        fits = array.ndim == len(shape) and all(
-            wanted is None or wanted == length for wanted, length in zip(shape, array.shape, strict=True)
+        fits = shape is None or (
+            array.ndim == len(shape)
+            and all(wanted is None or wanted == length for wanted, length in zip(shape, array.shape, strict=True))
         )
         if not fits or array.dtype.kind not in "biuf":
-            wanted_shape = tuple("any" if length is None else length for length in shape)
+            wanted_shape = "" if shape is None else str(shape).replace("None", "any")
             raise self._error(f"{name} has shape {array.shape} and type {array.dtype}, expected numbers {wanted_shape}")
         return array
 

@@ -108,14 +108,25 @@ def test_pieces_of_other_settings_are_thrown_away(
     assert "made with other settings (settings); delete it" in capsys.readouterr().err
 
 
-def test_several_processes_write_the_same(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("words", [(), pytest.param(("--crops",), marks=pytest.mark.slow)], ids=str)
+def test_several_processes_write_the_same(
+    raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
     log = tmp_path / "log"
     monkeypatch.setenv("TOY_LOG", str(log))
-    assert run(raw, tmp_path / "many", "--crops", "--workers", "2", "--splits", "train") == 0
+    assert run(raw, tmp_path / "many", *words, "--workers", "2", "--splits", "train") == 0
     workers = set(log.read_text(encoding="utf-8").split()[1::2])
-    assert str(os.getpid()) not in workers
-    assert run(raw, tmp_path / "one", "--crops", "--splits", "train") == 0
+    assert workers and str(os.getpid()) not in workers
+    assert run(raw, tmp_path / "one", *words, "--splits", "train") == 0
     assert tree(tmp_path / "many") == tree(tmp_path / "one")
+
+
+def test_a_worker_that_is_killed_is_one_line(
+    raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TOY_KILL_AT", "c")
+    assert run(raw, tmp_path / "out", "--workers", "2", "--splits", "train") == 2
+    assert "worker process was killed" in capsys.readouterr().err
 
 
 def test_workers_end_with_their_parent(raw: Path, tmp_path: Path) -> None:

@@ -12,9 +12,11 @@ import cv2
 import numpy as np
 import pytest
 
+from diffhmr.command_line import run_command
 from diffhmr.datasets.labels import write_labels
 from diffhmr.errors import UserError
-from scripts.preparation.shards import write_shards
+from scripts.preparation.shards import unpack_shards, write_shards
+from scripts.unpack_shards import main
 
 COUNT = 11
 
@@ -131,3 +133,54 @@ def test_nothing_in_the_shards_is_a_pickle(crops: Path) -> None:
     for path in (crops / "shards").glob("*.tar"):
         with tarfile.open(fileobj=io.BytesIO(path.read_bytes())) as archive:
             assert {Path(name).suffix for name in archive.getnames()} == {".jpg", ".json"}
+
+
+def test_unpacked_shards_are_what_was_packed(crops: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(crops)
+    arguments = ["--shards", str(crops / "shards"), "--out", str(crops / "out")]
+    assert run_command(lambda: main(arguments)) == 0
+    assert f"{crops / 'out' / 'train_crops.npz'}: 11 rows" in capsys.readouterr().out
+    assert (crops / "out" / "train_crops.npz").read_bytes() == (crops / "train_crops.npz").read_bytes()
+    for row in range(COUNT):
+        name = f"crops/train/{row}.jpg"
+        assert (crops / "out" / name).read_bytes() == (crops / name).read_bytes()
+    # What is there stays, what is cut off or missing comes again.
+    (crops / "out/crops/train/3.jpg").write_bytes(b"half")
+    (crops / "out/crops/train/4.jpg").unlink()
+    before = (crops / "out/crops/train/5.jpg").stat().st_mtime_ns
+    assert run_command(lambda: main([*arguments, "--splits", "train"])) == 0
+    for row in (3, 4):
+        name = f"crops/train/{row}.jpg"
+        assert (crops / "out" / name).read_bytes() == (crops / name).read_bytes()
+    assert (crops / "out/crops/train/5.jpg").stat().st_mtime_ns == before
+    assert run_command(lambda: main([*arguments, "--splits", "test"])) == 2
+    assert "has shards of train" in capsys.readouterr().err
+
+
+def test_damaged_shards_are_named(crops: Path) -> None:
+    write(crops)
+    index = crops / "shards" / "train.json"
+    shard = sorted((crops / "shards").glob("*.tar"))[1]
+    whole = shard.read_bytes()
+    for damaged in (whole[:1000], whole[: len(whole) // 2], b"no tar at all" * 1000):
+        shard.write_bytes(damaged)
+        with pytest.raises(UserError, match=shard.name):
+            unpack_shards(index, crops / "out")
+    shard.unlink()
+    with pytest.raises(UserError, match=f"shard not found: .*{shard.name}"):
+        unpack_shards(index, crops / "out")
+    index.write_text("{}", encoding="utf-8")
+    with pytest.raises(UserError, match="no index of shards"):
+        unpack_shards(index, crops / "out")
+    assert not (crops / "out" / "train_crops.npz").exists()
+
+
+def test_shards_cannot_write_elsewhere(crops: Path) -> None:
+    write(crops)
+    shard = sorted((crops / "shards").glob("*.tar"))[0]
+    content = shard.read_bytes()
+    name = read(crops / "shards")[0]
+    imgname = json.loads(name["json"])["imgname"].encode()
+    shard.write_bytes(content.replace(imgname, b"../" + imgname[3:]))
+    with pytest.raises(UserError, match=r"would write outside"):
+        unpack_shards(crops / "shards" / "train.json", crops / "out")

@@ -164,6 +164,17 @@ def test_another_file_in_its_place_is_refused(
         prepare(arguments)
 
 
+def test_betas_may_be_a_column(toy_body: BodyModel, tmp_path: Path) -> None:
+    root = tmp_path / "raw"
+    people = write_three_dpw(root, toy_body)
+    track = next(person.track for person in people if person.sequence == "downtown_stairs_00")
+    change(root, betas=[track.betas[:, None]])
+    assert prepare(["--root", str(root), "--out", str(tmp_path / "out"), "--splits", "test", "--partial"]) == 0
+    labels = read_labels(tmp_path / "out" / "test.npz")
+    mine = labels.extra["sequence"] == "downtown_stairs_00"
+    np.testing.assert_allclose(labels.betas[mine], np.tile(track.betas, (mine.sum(), 1)), rtol=1e-6)
+
+
 def test_a_pickle_that_runs_code_is_refused(toy_body: BodyModel, tmp_path: Path) -> None:
     root = tmp_path / "raw"
     write_three_dpw(root, toy_body)

@@ -106,6 +106,8 @@ def open_mat(path: Path, what: str, remedy: str, names: tuple[str, ...]) -> Iter
                 yield MatFile(path, file)
         else:
             yield MatFile(path, scipy.io.loadmat(path, variable_names=list(names)))
+    except UserError:
+        raise
     except (OSError, EOFError, ValueError, TypeError, KeyError, IndexError, NotImplementedError, zlib.error) as error:
         reason = str(error)[:80] or type(error).__name__
         raise UserError(f"{path} is no readable MATLAB file ({reason}); {remedy}") from error

@@ -71,14 +71,18 @@ class Group:
 
 def count_finding(what: str, folder: Path, groups: Mapping[str, Group], like: Finding) -> Finding:
     """What a check says about files by groups, with the other facts of ``like``; groups that lack some are named."""
-    there, expected, short = 0, 0, []
+    there, expected = 0, 0
+    short, without = [], []
     for name, group in groups.items():
         missing = [path for path in group.files if not path.is_file() or not path.stat().st_size]
         count = len(group.files) - len(missing)
         there, expected = there + count, expected + group.expected
-        if count < group.expected:
-            which = f", no {missing[0].name}" if count and missing else ""
-            short.append(f"{name} {count} of {group.expected}{which}")
+        if count == 0:
+            without.append(name)
+        elif count < group.expected:
+            short.append(f"{name} {count} of {group.expected}" + (f", no {missing[0].name}" if missing else ""))
+    if without:
+        short.append(f"none of {', '.join(without)}")
     state: State = "found" if not short else "incomplete" if there else "missing"
     detail = f"{there} of {expected}"
     detail += f" ({'; '.join(short)})" if there and short else ""

@@ -59,8 +59,12 @@ class CapturedPeople:
         return image
 
 
-def number_in(image: np.ndarray) -> int:
-    """The number of the frame that :meth:`CapturedPeople.picture` has drawn."""
+def number_in(image: np.ndarray | Path) -> int:
+    """The number of the frame that :meth:`CapturedPeople.picture` has drawn, in a picture or a file."""
+    if isinstance(image, Path):
+        stored = cv2.imread(str(image))
+        assert stored is not None, image
+        image = stored
     centers = image[_SQUARE // 2, _SQUARE // 2 : _BITS * _SQUARE : _SQUARE].mean(axis=-1)
     assert ((centers < 60) | (centers > 195)).all(), centers
     return int(sum(1 << bit for bit, value in enumerate(centers) if value > 128))

@@ -6,7 +6,7 @@ import time
 
 import torch
 
-from diffhmr.geometry.align import root_align, similarity_align
+from diffhmr.geometry.align import fit_similarity, root_align, similarity_align
 from diffhmr.geometry.rotation import random_rotations
 
 
@@ -28,6 +28,16 @@ def test_similarity_transforms_are_undone() -> None:
     scale = torch.rand(50, 1, 1, generator=generator) * 3 + 0.1
     pred = scale * target @ rotation.transpose(-1, -2) + torch.randn(50, 1, 3, generator=generator)
     torch.testing.assert_close(similarity_align(pred, target), target, atol=1e-4, rtol=0)
+
+
+def test_a_fitted_similarity_moves_other_points_too() -> None:
+    generator = torch.Generator().manual_seed(3)
+    target, rotation = make_points(6), random_rotations((6,), generator)
+    pred = 1.7 * target @ rotation.transpose(-1, -2) + torch.randn(6, 1, 3, generator=generator)
+    similarity = fit_similarity(pred[:, :5], target[:, :5])
+    torch.testing.assert_close(similarity.scale, torch.full((6,), 1 / 1.7))
+    torch.testing.assert_close(similarity.apply(pred), target, atol=1e-4, rtol=0)
+    torch.testing.assert_close(similarity.apply(pred.unsqueeze(1)[:, 0]), target, atol=1e-4, rtol=0)
 
 
 def test_a_mirror_image_is_not_undone() -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from diffhmr.metrics import distribution
 from diffhmr.metrics.distribution import (
     ECE_QUANTILES,
     apd_mm,
@@ -18,6 +19,7 @@ from diffhmr.metrics.distribution import (
     diversity_sums_mm,
     energy_score_mm,
     min_of_n,
+    min_of_n_curve,
     pose_energy_score_mm,
     sample_ranks,
 )
@@ -53,6 +55,44 @@ def test_min_of_n_of_uniform_errors_is_one_over_n_plus_one() -> None:
     errors = torch.rand(20000, 25, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     for size, values in min_of_n(errors, [1, 5, 10, 25]).items():
         assert values.mean().item() == pytest.approx(1 / (size + 1), rel=0.03)
+
+
+def test_the_curve_of_few_errors_is_the_mean_over_all_subsets() -> None:
+    errors = torch.rand(3, 2, 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    curve = min_of_n_curve(errors)
+    assert curve.shape == (3, 2, 8)
+    for size in range(1, 9):
+        subsets = [errors[..., list(chosen)].amin(-1) for chosen in itertools.combinations(range(8), size)]
+        torch.testing.assert_close(curve[..., size - 1], torch.stack(subsets).mean(0))
+
+
+def test_the_curve_of_a_hundred_errors_agrees_with_brute_force() -> None:
+    """Where all subsets can be listed: n = 1, 2, 3, 98, 99 and 100; in between by the formula, and by drawing."""
+    generator = torch.Generator().manual_seed(2)
+    errors = 100 * torch.rand(4, 100, generator=generator)
+    curve = min_of_n_curve(errors)
+    for size in (1, 2, 3):
+        chosen = torch.tensor(list(itertools.combinations(range(100), size)))
+        torch.testing.assert_close(curve[:, size - 1], errors[:, chosen].amin(-1).mean(-1), rtol=1e-5, atol=0)
+    for left_out in (0, 1, 2):
+        kept = [sorted(set(range(100)) - set(out)) for out in itertools.combinations(range(100), left_out)]
+        expected = torch.stack([errors[:, some].amin(-1) for some in kept]).mean(0)
+        torch.testing.assert_close(curve[:, 99 - left_out], expected, rtol=1e-5, atol=0)
+    for size, values in min_of_n(errors, range(1, 101)).items():
+        torch.testing.assert_close(curve[:, size - 1], values, rtol=1e-5, atol=0)
+    for size in (5, 25):
+        draws = torch.stack([torch.randperm(100, generator=generator)[:size] for _ in range(20000)])
+        drawn = errors[:, draws].amin(-1)
+        error = drawn.std(-1) / math.sqrt(20000)
+        assert bool(((drawn.mean(-1) - curve[:, size - 1]).abs() < 5 * error).all())
+    assert bool((curve.diff(dim=-1) <= 0).all())
+
+
+def test_pairs_in_pieces_are_pairs_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    samples, target = _gaussian(3, 31)
+    whole = apd_mm(samples), pose_energy_score_mm(samples, target)
+    monkeypatch.setattr(distribution, "_PAIRS_AT_ONCE", 3 * JOINTS * 31 * 4)
+    torch.testing.assert_close((apd_mm(samples), pose_energy_score_mm(samples, target)), whole)
 
 
 def test_min_of_n_needs_a_positive_n() -> None:

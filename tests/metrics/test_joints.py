@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from diffhmr.metrics.joints import mpjpe_mm, pa_mpjpe_mm, point_errors_mm, pve_mm, weighted_errors
+from diffhmr.metrics.joints import auc, mpjpe_mm, pa_mpjpe_mm, pck, point_errors_mm, pve_mm, weighted_errors
 
 
 def _points(*shape: int, seed: int = 0) -> Tensor:
@@ -83,3 +83,11 @@ def test_weighted_errors_pool_visible_points() -> None:
     total, count = weighted_errors(pred, target, weight)
     assert total.tolist() == [6.0, 2.0]
     assert count.tolist() == [2.0, 1.0]
+
+
+def test_share_of_correct_points_and_area_under_its_curve() -> None:
+    errors = torch.tensor([[0.0, 10.0, 99.9, 150.0], [200.0, 200.0, 200.0, 200.0]])
+    assert pck(errors, 150).tolist() == [0.75, 0.0]
+    assert pck(errors, 10).tolist() == [0.25, 0.0]
+    # Below 0: none, below 50: two, below 100: three, below 150: three.
+    assert auc(errors, [0, 50, 100, 150]).tolist() == [0.5, 0.0]

@@ -1,0 +1,162 @@
+"""Checkpoints on label files: which rows, which files, and what the result says about them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from diffhmr.body.model import BodyModel
+from diffhmr.datasets.labels import write_labels
+from diffhmr.errors import UserError
+from diffhmr.evaluation import EvaluationOptions, Output, Source, run
+from diffhmr.evaluation_table import format_table
+from diffhmr.evaluation_truth import Bodies, genders_of
+from diffhmr.files import sha256_file
+from tests.inference.example_people import save_small_checkpoint, small_config
+from tests.measured_people import random_rows
+
+COUNT = 9
+OPTIONS = EvaluationOptions(4, steps=1)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_small_checkpoint(tmp_path_factory.mktemp("model") / "small.safetensors", small_config())
+
+
+def write_people(folder: Path, name: str = "test", **changes: Any) -> Path:
+    """A label file of people with parameters, 2D points and stored joints, some of them not valid."""
+    rows = random_rows(COUNT)
+    generator = np.random.default_rng(1)
+    part = np.ones((COUNT, 24, 3))
+    part[..., :2] = 150 + generator.uniform(-90, 90, (COUNT, 24, 2))
+    stored = np.ones((COUNT, 24, 4))
+    stored[..., :3] = generator.normal(0, 0.3, (COUNT, 24, 3))
+    rows |= {
+        "part": part,
+        "S": stored,
+        "bbox": np.tile(np.array([80.0, 60.0, 100.0, 160.0]), (COUNT, 1)),
+        "valid": np.arange(COUNT) != 4,
+        "camera": np.array(["60457274", "54138969"] * COUNT)[:COUNT],
+    }
+    rows |= {key: value for key, value in changes.items() if value is not None}
+    rows = {key: value for key, value in rows.items() if key not in changes or changes[key] is not None}
+    write_labels(folder / f"{name}.npz", rows, {"dataset": "toy", "split": name, "images": "pictures"})
+    return folder / f"{name}.npz"
+
+
+def one_body(protocol: Any, body: BodyModel) -> Bodies:
+    return Bodies(body, dict.fromkeys(genders_of(protocol.truth_body), body))
+
+
+def test_a_checkpoint_on_a_label_file(checkpoint: Path, tmp_path: Path) -> None:
+    path = write_people(tmp_path)
+    source = Source("3dpw", data=tmp_path)
+    output = Output(tmp_path / "r.json", tmp_path / "d.npz")
+    result = run(checkpoint, source, OPTIONS, output, find=one_body)
+    assert json.loads(output.json.read_text()) == result  # type: ignore[union-attr]
+    protocol = result["protocol"]
+    assert protocol["name"] == "3dpw-spin-v1" and result["num_items"] == 8 and result["num_samples"] == 4
+    assert protocol["people"]["rows"] == {"of_file": 9, "measured": 8}
+    assert protocol["people"]["labels"]["sha256"] == sha256_file(path)
+    assert protocol["people"]["labels"]["meta"]["dataset"] == "toy"
+    assert protocol["people"]["input"] == "the 2D keypoints of the label file"
+    assert protocol["root"]["prediction"] == "mean of pelvis_h36m17" and "SMPL of the person's" in protocol["truth"]
+    regressor = protocol["body"]["regressors"]["J_regressor_h36m"]
+    assert regressor == {"path": "data/body/free_body.npz", "sha256": protocol["body"]["sha256"]}
+    assert set(protocol["truth_bodies"]) == {"male", "female"}
+    table = format_table(result)
+    assert "PA-PVE" in table and "div mm" in table and max(map(len, table.splitlines()[1:])) <= 120
+    with np.load(output.dump) as dump:  # type: ignore[arg-type]
+        assert dump["row"].tolist() == [0, 1, 2, 3, 5, 6, 7, 8] and dump["pose"].shape == (8, 5, 72)
+        for name in ("mpjpe_mm", "pa_mpjpe_mm", "pve_mm", "pa_pve_mm"):
+            assert dump[name].shape == (8, 5)
+            assert dump[name][:, 0].mean() == pytest.approx(result["metrics"][name]["mode"], rel=1e-6)
+            assert dump[name][:, 1:].mean() == pytest.approx(result["metrics"][name]["random"], rel=1e-6)
+        assert dump["imgname"][4].endswith("image_00005.jpg")
+        assert json.loads(str(dump["result"])) == result
+
+
+def test_a_part_of_the_people_is_named_so(checkpoint: Path, tmp_path: Path) -> None:
+    write_people(tmp_path)
+    options = EvaluationOptions(2, steps=1, limit=3)
+    result = run(checkpoint, Source("3dpw", data=tmp_path), options, find=one_body)
+    assert result["protocol"]["name"] == "3dpw-spin-v1 (first 3 of 8)" and result["num_items"] == 3
+    whole = run(checkpoint, Source("3dpw", data=tmp_path), EvaluationOptions(2, steps=1), find=one_body)
+    assert whole["protocol"]["name"] == "3dpw-spin-v1"
+
+
+def test_the_free_body_stands_in_only_under_a_name_that_says_so(checkpoint: Path, tmp_path: Path) -> None:
+    write_people(tmp_path)
+    with pytest.raises(UserError, match="--protocol 3dpw-spin-free-body"):
+        run(checkpoint, Source("3dpw", data=tmp_path), OPTIONS)
+    result = run(checkpoint, Source("3dpw", "3dpw-spin-free-body", tmp_path), OPTIONS)
+    assert result["protocol"]["name"] == "3dpw-spin-free-body-v1" and "truth_bodies" not in result["protocol"]
+    same = run(checkpoint, Source("3dpw", data=tmp_path), OPTIONS, find=one_body)
+    assert result["metrics"]["mpjpe_mm"]["mode"] == pytest.approx(same["metrics"]["mpjpe_mm"]["mode"], rel=1e-6)
+    prohmr = run(checkpoint, Source("3dpw", "3dpw-prohmr-free-body", tmp_path), OPTIONS)
+    assert prohmr["protocol"]["joint_set"] == "J14" and len(prohmr["metrics"]["mpjpe_mm"]["min_of_curve"]) == 4
+
+
+def test_stored_joints_and_the_frontal_camera(checkpoint: Path, tmp_path: Path) -> None:
+    write_people(tmp_path, "valid_protocol1")
+    write_people(tmp_path, "valid_protocol2")
+    first = run(checkpoint, Source("h36m", data=tmp_path), OPTIONS)
+    second = run(checkpoint, Source("h36m", "h36m-p2", tmp_path), OPTIONS)
+    assert (first["num_items"], second["num_items"]) == (8, 4)
+    assert "pve_mm" not in first["metrics"] and "truth_bodies" not in first["protocol"]
+    assert first["protocol"]["truth"] == "the 3D joints of the label file (J14 of SPIN49)"
+    mpi = run(checkpoint, Source("mpi_inf_3dhp", data=tmp_path / "valid_protocol1.npz"), OPTIONS)
+    assert 0 <= mpi["metrics"]["pck_150mm"]["mode"] <= 1 and "auc_pa" in format_table(mpi)
+
+
+def test_coco(checkpoint: Path, tmp_path: Path) -> None:
+    write_people(tmp_path, "val")
+    result = run(checkpoint, Source("coco", data=tmp_path), OPTIONS)
+    assert set(result["metrics"]) == {"reprojection_px", "pck_05", "pck_10"}
+    table = format_table(result)
+    assert "correct points" in table and "MPJPE" not in table
+    write_people(tmp_path, "val", bbox=None)
+    with pytest.raises(UserError, match="no tight boxes"):
+        run(checkpoint, Source("coco", data=tmp_path), OPTIONS)
+
+
+def test_pictures_are_found_where_the_labels_say_or_the_option(
+    tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
+) -> None:
+    checkpoint = save_small_checkpoint(
+        tmp_path_factory.mktemp("image") / "small.safetensors", small_config("image")
+    )
+    write_people(tmp_path)
+    names = random_rows(COUNT)["imgname"]
+    for name in names:
+        path = tmp_path / "pictures" / str(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(path), np.random.default_rng(0).integers(0, 255, (300, 300, 3), np.uint8))
+    options = EvaluationOptions(1, steps=1, limit=2)
+    result = run(checkpoint, Source("3dpw", "3dpw-spin-free-body", tmp_path), options)
+    assert result["protocol"]["people"]["input"] == "pictures, 64 x 64 pixels"
+    (tmp_path / "pictures").rename(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match="pictures"):
+        run(checkpoint, Source("3dpw", "3dpw-spin-free-body", tmp_path), options)
+    moved = Source("3dpw", "3dpw-spin-free-body", tmp_path, tmp_path / "elsewhere")
+    assert run(checkpoint, moved, options)["metrics"] == result["metrics"]
+    with pytest.raises(UserError, match="is no folder"):
+        run(checkpoint, Source("3dpw", "3dpw-spin-free-body", tmp_path, tmp_path / "none"), options)
+
+
+def test_what_is_missing_is_named(checkpoint: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"there is no test.npz or 3dpw_test.npz in .*scripts.prepare_3dpw"):
+        run(checkpoint, Source("3dpw", "3dpw-spin-free-body", tmp_path), OPTIONS)
+    write_people(tmp_path, valid=np.zeros(COUNT, bool))
+    with pytest.raises(UserError, match="has no row that 3dpw-spin-free-body-v1 measures"):
+        run(checkpoint, Source("3dpw", "3dpw-spin-free-body", tmp_path), OPTIONS)
+    with pytest.raises(UserError, match="belong to other data sets"):
+        Source("synthetic", data=tmp_path)
+    with pytest.raises(UserError, match=r"name it FILE\.npz"):
+        run(checkpoint, Source("synthetic"), OPTIONS, Output(dump=tmp_path / "d.zip"))

@@ -20,6 +20,8 @@ from scripts.preparation.job import Finding, State
 BOX_FACTOR = 1.2
 """Side of the box over the longer side of the tight box (SPIN; Kolotouros et al., ICCV 2019)."""
 
+_NAMED = 8  # of the sequences that are missing
+
 
 class SequenceFile:
     """The pickled dictionary of a sequence; entries are taken out by name and checked.
@@ -191,7 +193,8 @@ def sequence_findings(
     there = len(states) - len(absent)
     words = [f"{there} of {len(states)} files"]
     if absent and there:
-        words.append(f"missing is {', '.join(absent)}")
+        more = f" and {len(absent) - _NAMED} more" if len(absent) > _NAMED else ""
+        words.append(f"missing is {', '.join(absent[:_NAMED])}{more}")
     if damaged:
         words.append(f"{len(damaged)} cannot be read: {damaged[0]}")
     found: State = "missing" if not there else "incomplete" if absent or damaged else "found"

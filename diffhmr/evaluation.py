@@ -220,9 +220,7 @@ def mean_params(regressor: Regressor) -> SmplParams:
     return regressor.mean_params()
 
 
-def _describe(
-    protocol: EvaluationProtocol, bodies: Bodies, people: EvaluatedPeople, measured: int
-) -> dict[str, Any]:
+def _describe(protocol: EvaluationProtocol, bodies: Bodies, people: EvaluatedPeople, measured: int) -> dict[str, Any]:
     """Everything that another implementation must do alike to compare."""
     body = bodies.prediction
     if protocol is SYNTHETIC:

@@ -198,17 +198,21 @@ def portable(path: str | Path) -> str:
 
 def _label_file(source: Source) -> Path:
     protocol = source.terms
-    place = source.data or Path("data") / source.dataset
-    if source.data is None and not place.exists():
-        place = REPOSITORY / place
-    if place.is_file():
-        return place
-    for name in protocol.files:
-        if (place / name).is_file():
-            return place / name
+    if source.data is not None:
+        places = [source.data]
+        if source.data.is_file():
+            return source.data
+    else:
+        folders = [Path("data") / name for name in protocol.folders or (source.dataset,)]
+        places = [folder if folder.exists() else REPOSITORY / folder for folder in folders]
+    for place in places:
+        for name in protocol.files:
+            if (place / name).is_file():
+                return place / name
     raise UserError(
-        f"the labels of {protocol.full_name} are missing: there is no {' or '.join(protocol.files)} in {place}; make "
-        f"it with python -m scripts.prepare_{source.dataset}, or say with --data where it is"
+        f"the labels of {protocol.full_name} are missing: there is no {' or '.join(protocol.files)} in "
+        f"{' or '.join(map(str, places))}; make it with python -m scripts.prepare_{source.dataset}, or say with --data "
+        "where it is"
     )
 
 

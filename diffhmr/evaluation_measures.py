@@ -128,14 +128,12 @@ class Measurer:
         points = predicted_points(self.protocol, self.bodies.prediction, self.constant)
         return equally_weighted(
             {
-                "mean_pose.mpjpe_mm": mpjpe_mm(points.joints, truth.joints, points.root, truth.root),
-                "mean_pose.pa_mpjpe_mm": pa_mpjpe_mm(points.joints, truth.joints),
+                "mean_pose/mpjpe_mm": mpjpe_mm(points.joints, truth.joints, points.root, truth.root),
+                "mean_pose/pa_mpjpe_mm": pa_mpjpe_mm(points.joints, truth.joints),
             }
         )
 
-    def _vertices(
-        self, found: _Errors, params: SmplParams, targets: Targets, pred: Points, truth: Points
-    ) -> Measures:
+    def _vertices(self, found: _Errors, params: SmplParams, targets: Targets, pred: Points, truth: Points) -> Measures:
         """Errors over all vertices, a few bodies at a time: large temporary meshes would cost more than the skinning.
 
         The bodies are those of a few people, or some of the hypotheses of one.
@@ -204,8 +202,8 @@ class Measurer:
         sums = sums * (PIXEL_CROP / 2)
         found.each["reprojection_px"] = torch.where(weights > 0, sums / weights, torch.nan)
         return {
-            "reprojection_px.mode": (sums[:, 0], weights[:, 0]),
-            "reprojection_px.random": (sums[:, 1:].mean(1), weights[:, 0]),
+            "reprojection_px/mode": (sums[:, 0], weights[:, 0]),
+            "reprojection_px/random": (sums[:, 1:].mean(1), weights[:, 0]),
         }
 
     def _diversity(self, pred: Points, visible: Tensor) -> Measures:
@@ -232,9 +230,9 @@ class Measurer:
         distance = distance / 2 * self.crop_per_box.to(distance)[targets.item.to(distance.device), None, None]
         for share in self.protocol.pck2d:
             hits = (distance < share) * sure.unsqueeze(1)
-            name = f"pck_{round(100 * share):02d}"
-            measures[f"{name}.mode"] = (hits[:, 0], sure)
-            measures[f"{name}.random"] = (hits[:, 1:].mean(1), sure)
+            name = f"pck_{share}"
+            measures[f"{name}/mode"] = (hits[:, 0], sure)
+            measures[f"{name}/random"] = (hits[:, 1:].mean(1), sure)
             found.each[name] = hits.sum(-1) / sure.sum(-1).unsqueeze(1)
         return Measured(measures, found.each)
 
@@ -249,23 +247,25 @@ class _Errors:
     def add(self, name: str, each: Tensor, of_mean: Tensor) -> Measures:
         """Errors ``[B, 1 + S]`` and that of the mean of the random hypotheses ``[B]``."""
         self.each[name] = each
-        found = {f"{name}.mode": each[:, 0], f"{name}.mean_of_samples": of_mean, f"{name}.random": each[:, 1:].mean(1)}
-        found |= {f"{name}.min_of.{size}": values for size, values in self._min_of(each).items()}
+        found = {f"{name}/mode": each[:, 0], f"{name}/mean_of_samples": of_mean, f"{name}/random": each[:, 1:].mean(1)}
+        found |= {f"{name}/min_of/{size}": values for size, values in self._min_of(each).items()}
         if self._protocol.whole_curve:
-            found[f"{name}.min_of_curve"] = self._curve(each)
+            found[f"{name}/min_of_curve"] = self._curve(each)
         return equally_weighted(found)
 
     def add_share(self, name: str, each: Tensor) -> Measures:
         """Something ``[B, 1 + S]`` of which more is better."""
         self.each[name] = each
-        return equally_weighted({f"{name}.mode": each[:, 0], f"{name}.random": each[:, 1:].mean(1)})
+        return equally_weighted({f"{name}/mode": each[:, 0], f"{name}/random": each[:, 1:].mean(1)})
 
     def _min_of(self, each: Tensor) -> dict[int, Tensor]:
-        if not self._protocol.mode_counts:
-            return min_of_n(each[:, 1:], self._protocol.min_of)
-        sizes = [size - 1 for size in self._protocol.min_of if size > 1]
-        curve = {1: each[:, 0]} if 1 in self._protocol.min_of else {}
-        return curve | {size + 1: values for size, values in min_of_n(_no_worse_than_mode(each), sizes).items()}
+        counted = self._protocol.mode_counts
+        largest = each.shape[1] - 1 + counted
+        sizes = sorted({*self._protocol.min_of, *([largest] if self._protocol.whole_curve else [])})
+        if not counted:
+            return min_of_n(each[:, 1:], sizes)
+        others = min_of_n(_no_worse_than_mode(each), [size - 1 for size in sizes if size > 1])
+        return {1: each[:, 0]} | {size + 1: values for size, values in others.items()}
 
     def _curve(self, each: Tensor) -> Tensor:
         """``[B, n]`` for n = 1, 2 ..."""

@@ -78,7 +78,7 @@ _H36M_P1 = EvaluationProtocol(
     truth_set="J14",
     truth_root=("pelvis_mpii",),
     stored=True,
-    box="the annotated box of the person's mask",
+    box="0.9 x the annotated box of the person's mask",
 )
 
 _GENDERED = (
@@ -100,7 +100,7 @@ _GENDERED = (
         root=_HIPS,
         truth_body="gendered",
         pa_pve="joints",
-        box="the box of the data set",
+        box="1.2 x the box of the data set",
     ),
 )
 _NEUTRAL17 = replace(
@@ -150,9 +150,10 @@ _ALL = (
         name="coco-pck",
         dataset="coco",
         files=("val.npz", "coco_val.npz"),
+        folders=("coco", "coco2017", "coco2014"),
         source="HMR 2.0 (Goel et al., ICCV 2023)",
         pck2d=(0.05, 0.1),
-        box="the annotated box, made square and larger as the label file says",
+        box="1.2 x the annotated box",
     ),
     *(on_free_body(protocol) for protocol in (*_GENDERED, _NEUTRAL17)),
 )

@@ -13,7 +13,7 @@ HITS = "calibration_hits"
 """The measure from which ``ece`` and ``ece_bias`` are made."""
 
 Measures = dict[str, tuple[Tensor, Tensor]]
-"""Name to values ``[B, ...]`` and weights ``[B]``. A dot in a name makes a group in the result.
+"""Name to values ``[B, ...]`` and weights ``[B]``. A slash in a name makes a group in the result.
 
 Weights of the shape of the values ``[B, K]`` make a mean over the items for each of the K, and of these the mean.
 """
@@ -67,7 +67,7 @@ def _mean(value: Tensor, weight: Tensor) -> Tensor | None:
 def _nest(flat: Mapping[str, Any]) -> dict[str, Any]:
     nested: dict[str, Any] = {}
     for name, value in flat.items():
-        *groups, last = name.split(".")
+        *groups, last = name.split("/")
         place = nested
         for group in groups:
             place = place.setdefault(group, {})

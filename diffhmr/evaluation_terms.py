@@ -89,8 +89,9 @@ class EvaluationProtocol:
     Attributes:
         name: as on the command line.
         version: goes up when anything that moves a number changes.
-        dataset: as on the command line; its labels are in ``data/<dataset>/``.
-        files: names that the label file of the split can have there; the first that exists is read.
+        dataset: as on the command line.
+        files: names that the label file of the split can have; the first that exists is read.
+        folders: of ``data/`` in which it can be; empty for the name of the data set.
         joint_set: of the prediction, a name of ``JOINT_SETS``; empty for protocols in the image.
         root: joints of the prediction whose mean is its root.
         truth_set: of the truth; the same names for parameters, others for stored joints.
@@ -105,7 +106,7 @@ class EvaluationProtocol:
         box: where the crop's box comes from.
         num_samples: n of the hypotheses, unless the command line says otherwise.
         mode_counts: the single answer (hypothesis 0, zero noise) is one of the n.
-        whole_curve: the minimum of n is reported for every n, too.
+        whole_curve: the minimum of n is reported for every n as a list, and by name for the largest.
         min_of: those n of which it is reported by name.
         slices: parts of the people that are reported by themselves: attributes of ``Targets``, and ``clean``.
         source: the work whose convention it is.
@@ -125,6 +126,7 @@ class EvaluationProtocol:
     pck3d: bool = False
     pck2d: tuple[float, ...] = ()
     visibility: bool = False
+    folders: tuple[str, ...] = ()
     rows: RowFilter = field(default_factory=RowFilter)
     box: str = "center and scale of the label file"
     num_samples: int = 25

@@ -138,9 +138,7 @@ def test_the_trained_model_is_measured_by_name(
         assert len(curve) >= 2 and 20 < min(curve) == curve[-1] < curve[0] < 2000
 
 
-def test_synthetic_people_take_their_poses_from_the_archive(
-    prepared: Prepared, tmp_path: Path, free_body: BodyModel
-) -> None:
+def test_synthetic_people_take_their_poses_from_the_archive(prepared: Prepared, tmp_path: Path) -> None:
     config = make_config(
         tmp_path,
         model={"encoder": {"kind": "keypoints", "width": 16, "layers": 1, "heads": 2}, **SMALL},

@@ -30,7 +30,7 @@ from diffhmr.evaluation_data import (
 )
 from diffhmr.evaluation_dump import Dump
 from diffhmr.evaluation_measures import Measurer, distribution_metrics
-from diffhmr.evaluation_protocols import SYNTHETIC, partial_name
+from diffhmr.evaluation_protocols import SYNTHETIC, name_of_run
 from diffhmr.evaluation_sums import Sums
 from diffhmr.evaluation_terms import EvaluationProtocol
 from diffhmr.evaluation_truth import JOINTS_AT_ONCE, Bodies, find_bodies
@@ -231,7 +231,8 @@ def _describe(protocol: EvaluationProtocol, bodies: Bodies, people: EvaluatedPeo
         if bodies.truth:
             described["truth_bodies"] = {name: describe_body(one, regressors) for name, one in bodies.truth.items()}
         described["people"] = people.description
-    described["name"] = partial_name(protocol.full_name, measured, len(people.dataset))
+    partial = "partial" in people.description.get("labels", {}).get("meta", {})
+    described["name"] = name_of_run(protocol.full_name, measured, len(people.dataset), partial)
     return described
 
 

@@ -181,6 +181,8 @@ def find_protocol(dataset: str, name: str | None = None) -> EvaluationProtocol:
     raise UserError(f"{dataset} has no protocol {name!r}; choose one of {known}")
 
 
-def partial_name(full_name: str, measured: int, total: int) -> str:
-    """Name of a run over the first ``measured`` of ``total`` people."""
-    return full_name if measured == total else f"{full_name} (first {measured} of {total})"
+def name_of_run(full_name: str, measured: int, total: int, partial_release: bool = False) -> str:
+    """Name of a run over the first ``measured`` of the ``total`` people of a release, of which some may be missing."""
+    words = [f"first {measured} of {total}"] if measured < total else []
+    words += ["partial release"] if partial_release else []
+    return f"{full_name} ({', '.join(words)})" if words else full_name

@@ -107,7 +107,8 @@ class Oracle:
         assert batch.targets is not None and isinstance(sampler, SamplerConfig) and seed >= 0
         params = self.change(batch.targets.params)
         repeated = params.map(lambda value: value.unsqueeze(1).expand(-1, num_samples, *value.shape[1:]))
-        return Prediction(repeated, torch.tensor(self.camera).expand(len(batch), num_samples, 3), deterministic=True)
+        camera = torch.tensor(self.camera, device=params.betas.device).expand(len(batch), num_samples, 3)
+        return Prediction(repeated, camera, deterministic=True)
 
 
 @dataclass
@@ -120,11 +121,12 @@ class Noisy:
         """Rotations and shapes around those of the truth."""
         assert batch.targets is not None and batch.targets.item is not None and isinstance(sampler, SamplerConfig)
         noise = torch.stack([self._draw(num_samples, 1000 * seed + int(item)) for item in batch.targets.item])
-        turn = axis_angle_to_matrix(self.std * noise[..., :72].unflatten(-1, (24, 3)))
         params = batch.targets.params
+        noise = noise.to(params.betas.device)
+        turn = axis_angle_to_matrix(self.std * noise[..., :72].unflatten(-1, (24, 3)))
         rotations = turn @ params.rotations.unsqueeze(1)
         betas = params.betas.unsqueeze(1) + noise[..., 72:]
-        camera = torch.tensor(CAMERA).expand(len(batch), num_samples, 3)
+        camera = torch.tensor(CAMERA, device=betas.device).expand(len(batch), num_samples, 3)
         return Prediction(SmplParams.from_rotations(rotations, betas), camera)
 
     @staticmethod

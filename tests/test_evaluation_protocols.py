@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from diffhmr import evaluation
+from diffhmr import evaluation, evaluation_truth
 from diffhmr.batch import ImageBatch, Prediction
-from diffhmr.body.files import BodyData, read_body
+from diffhmr.body.files import BodyData, find_smpl, read_body
 from diffhmr.body.joints import JointSet
 from diffhmr.body.model import BodyModel
 from diffhmr.body.params import SmplParams
@@ -22,10 +23,11 @@ from diffhmr.datasets.labels import Labels
 from diffhmr.errors import UserError
 from diffhmr.evaluation import Evaluation, EvaluationOptions, evaluate
 from diffhmr.evaluation_measures import Measured, Measurer
-from diffhmr.evaluation_protocols import EVALUATED_DATASETS, PROTOCOLS, SYNTHETIC, find_protocol, partial_name
+from diffhmr.evaluation_protocols import EVALUATED_DATASETS, PROTOCOLS, SYNTHETIC, find_protocol, name_of_run
 from diffhmr.evaluation_terms import EvaluationProtocol, RowFilter
 from diffhmr.evaluation_truth import Bodies, find_bodies
 from diffhmr.geometry.rotation import axis_angle_to_matrix
+from tests.body.test_files import smpl_sized_fields, write_npz
 from tests.measured_people import (
     SIDE,
     Noisy,
@@ -446,8 +448,10 @@ def test_names_are_unique_and_defaults_are_known() -> None:
     assert find_protocol("3dpw", "3dpw-occ-v1") is PROTOCOLS["3dpw-occ"] is find_protocol("3dpw", "3dpw-occ")
     with pytest.raises(UserError, match="3dpw has no protocol 'h36m-p1'; choose one of 3dpw-spin"):
         find_protocol("3dpw", "h36m-p1")
-    assert partial_name("3dpw-spin-v1", 100, 35515) == "3dpw-spin-v1 (first 100 of 35515)"
-    assert partial_name("3dpw-spin-v1", 35515, 35515) == "3dpw-spin-v1"
+    assert name_of_run("3dpw-spin-v1", 35515, 35515) == "3dpw-spin-v1"
+    assert name_of_run("3dpw-spin-v1", 100, 35515) == "3dpw-spin-v1 (first 100 of 35515)"
+    assert name_of_run("3dpw-spin-v1", 9, 9, True) == "3dpw-spin-v1 (partial release)"
+    assert name_of_run("3dpw-spin-v1", 1, 9, True) == "3dpw-spin-v1 (first 1 of 9, partial release)"
 
 
 def test_variants_on_the_models_own_body_say_so() -> None:
@@ -498,6 +502,36 @@ def test_people_without_what_is_measured_are_refused(neutral: BodyModel, tmp_pat
         run(protocol, bodies, bare, Oracle())
     with pytest.raises(UserError, match="without 3D joints"):
         run(PROTOCOLS["h36m-p1"], Bodies(neutral, {}), labels, Oracle())
+
+
+def test_bodies_of_both_genders_are_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluation_truth, "find_smpl", lambda gender: find_smpl(gender, tmp_path))
+    fields = smpl_sized_fields()
+    body = BodyModel.load(write_npz(tmp_path / "SMPL_NEUTRAL.npz", **fields))
+    assert body.is_smpl and find_bodies(PROTOCOLS["3dpw-neutral17"], body) == Bodies(body, {"neutral": body})
+    write_npz(tmp_path / "SMPL_FEMALE.npz", **fields)
+    with pytest.raises(UserError, match=r"male body is missing: register at https://smpl.is.tue.mpg.de") as caught:
+        find_bodies(PROTOCOLS["3dpw-spin"], body)
+    assert f"SMPL_MALE.pkl, into {tmp_path}" in str(caught.value) and "\n" not in str(caught.value)
+    write_npz(tmp_path / "SMPL_MALE.npz", **fields)
+    found = find_bodies(PROTOCOLS["3dpw-spin"], body).truth
+    assert {gender: one.path.name for gender, one in found.items()} == {
+        "male": "SMPL_MALE.npz", "female": "SMPL_FEMALE.npz",
+    }  # fmt: skip
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("protocol", ON_OTHER_BODIES, ids=lambda protocol: protocol.name)
+def test_the_gpu_measures_the_same(
+    protocol: EvaluationProtocol, neutral: BodyModel, gendered: dict[str, BodyModel], tmp_path: Path
+) -> None:
+    labels = labelled_for(protocol, neutral, tmp_path)
+    on_cpu = run(protocol, bodies_for(protocol, neutral, gendered), labels, Noisy(), 6)
+    moved_bodies = {gender: copy.deepcopy(body).cuda() for gender, body in gendered.items()}
+    bodies = bodies_for(protocol, moved_bodies["neutral"], moved_bodies)
+    measurer = Measurer(protocol, bodies, CONSTANT.to("cuda"))
+    on_gpu = evaluate(Noisy(), people_of(labels), measurer, SamplerConfig(), EvaluationOptions(6))
+    compare(on_cpu.metrics, on_gpu.metrics)
 
 
 def test_bodies_are_smpl_or_the_protocol_says_otherwise(neutral: BodyModel, free_body: BodyModel) -> None:

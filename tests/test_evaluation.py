@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Sequence
@@ -328,8 +329,9 @@ def test_the_mean_person_is_upright_whatever_way_people_face(body: BodyModel) ->
     rotations = torch.eye(3).repeat(2, 24, 1, 1)
     rotations[:, 0] = half_turn @ turn @ lean
     betas = torch.tensor([[1.0] * 10, [0.0] * 10])
-    for state in (("pose",), ("pose", "shape", "camera")):
-        model = build_model(_tiny_config("diffhmr").model.model_copy(update={"state": state}), body)
+    for state, frame in itertools.product((("pose",), ("pose", "shape", "camera")), ("parent", "camera")):
+        settings = _tiny_config("diffhmr").model.model_copy(update={"state": state, "rotations": frame})
+        model = build_model(settings, body)
         model.set_statistics(SmplParams.from_rotations(rotations, betas), torch.tensor([0.9, 0.0, 0.0]).expand(2, 3))
         mean = mean_params(model.regressor)
         assert mean.global_orient[1, 1] < -0.99

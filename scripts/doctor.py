@@ -1,7 +1,7 @@
 """Which files are there, what each is for, and where to get the missing ones: `python -m scripts.doctor [--json]`.
 
-Nothing listed here is needed for the demo, the tests or training on synthetic people, except the free body and the
-checkpoints, which come with the project.
+Nothing listed here is needed for the demo, the tests or training on synthetic people, except the free body, the pose
+prior and the checkpoints, which come with the project.
 """
 
 from __future__ import annotations
@@ -13,82 +13,48 @@ import platform
 import re
 import sys
 import zipfile
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
 import torchvision
 
-from diffhmr.body.files import EXTRA_REGRESSOR, H36M_REGRESSOR, read_body, read_regressor
-from diffhmr.body.joints import EXTRA_ROWS, H36M_ROWS
+from diffhmr.body.files import read_body, read_regressor
+from diffhmr.body.joints import (
+    EXTRA_REGRESSOR,
+    EXTRA_ROWS,
+    H36M_REGRESSOR,
+    H36M_ROWS,
+    J19_REGRESSOR,
+    J19_ROWS,
+    REGRESSOR_FILES,
+)
 from diffhmr.checkpoint import config_of, read_metadata
 from diffhmr.command_line import CommandParser, run_command
 from diffhmr.errors import UserError
+from diffhmr.evaluation_protocols import PROTOCOLS
+from diffhmr.evaluation_terms import EvaluationProtocol
+from diffhmr.evaluation_truth import genders_of
 from diffhmr.files import sha256_file
+from diffhmr.fitting.prior import load_prior
 from diffhmr.inference.detection import WEIGHTS_URL
+from scripts.doctor_data import optional_packages, wanted_data
+from scripts.doctor_wanted import SPIN_FILES, Details, Finding, Wanted, examine, matching
 
 ROOT = Path(__file__).resolve().parents[1]
 
 SMPL_SITE = "https://smpl.is.tue.mpg.de"
 SMPLIFY_SITE = "https://smplify.is.tue.mpg.de"
 AMASS_SITE = "https://amass.is.tue.mpg.de"
-SPIN_DATA = "http://visiondata.cis.upenn.edu/spin/data.tar.gz"
+SPIN_DATA = f"{SPIN_FILES}/data.tar.gz"
+PROHMR_SITE = "https://github.com/nkolot/ProHMR"
 
 PACKAGES = ("torch", "torchvision", "numpy", "scipy", "smplx", "roma", "safetensors", "opencv-python-headless")
 PICTURES = {".jpg", ".jpeg", ".png"}
-
-Details = dict[str, str | int]
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """A file or folder that the project can use.
-
-    Attributes:
-        group: heading in the table.
-        name: of the thing, in words.
-        purpose: what it is for.
-        remedy: how to get it and where to put it.
-        candidates: paths that are it, the first that exists counts.
-        inspect: raises UserError if the file is no good, else says what can be said about it.
-    """
-
-    group: str
-    name: str
-    purpose: str
-    remedy: str
-    candidates: tuple[Path, ...]
-    inspect: Callable[[Path], Details]
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What became of one wanted file."""
-
-    group: str
-    name: str
-    status: Literal["found", "missing", "unusable"]
-    path: str | None
-    purpose: str
-    remedy: str | None
-    details: Details = field(default_factory=dict)
-
-
-def examine(wanted: Wanted) -> Finding:
-    """Look for the file and check it."""
-    path = next((candidate for candidate in wanted.candidates if candidate.exists()), None)
-    if path is None:
-        return Finding(wanted.group, wanted.name, "missing", None, wanted.purpose, wanted.remedy)
-    try:
-        details = wanted.inspect(path)
-    except (UserError, OSError) as error:
-        return Finding(wanted.group, wanted.name, "unusable", str(path), wanted.purpose, f"{error}; {wanted.remedy}")
-    return Finding(wanted.group, wanted.name, "found", str(path), wanted.purpose, None, details)
 
 
 def wanted_files(root: Path, hub: Path) -> list[Wanted]:
@@ -97,10 +63,16 @@ def wanted_files(root: Path, hub: Path) -> list[Wanted]:
     return [
         *_bodies(body),
         *_helpers(body),
+        *_priors(body),
         *_checkpoints(root / "data" / "checkpoints"),
         *_network_weights(hub),
         *_data_sets(root / "data" / "datasets"),
+        *wanted_data(root),
     ]
+
+
+def _names(protocols: Iterable[EvaluationProtocol]) -> str:
+    return ", ".join(protocol.name for protocol in protocols)
 
 
 def _bodies(folder: Path) -> Iterator[Wanted]:
@@ -119,13 +91,15 @@ def _bodies(folder: Path) -> Iterator[Wanted]:
             older = f"the v1.0.0 neutral model is in the code package of {SMPLIFY_SITE} instead"
         else:
             older = '"version 1.0.0 for Python Users" there is read too'
+        measured = [protocol for protocol in PROTOCOLS.values() if gender in genders_of(protocol.truth_body)]
         yield Wanted(
             "bodies",
             f"SMPL {gender}",
-            f"use SMPL's {gender} body in place of the free body: body.path=data/body/FILE",
+            f"use SMPL's {gender} body in place of the free body: body.path=data/body/FILE; the truth of the protocols "
+            f"{_names(measured)}",
             f"{v110} basicmodel_{letter}_lbs_10_207_0_v1.1.0.pkl, as it is or renamed to SMPL_{gender.upper()}.pkl, "
             f"into {folder}; {older}",
-            _matching(folder, rf"(smpl_{gender}|basicmodel_{letter}_lbs_10_207_0_v1\.[01]\.0)\.(pkl|npz)"),
+            matching(folder, rf"(smpl_{gender}|basicmodel_{letter}_lbs_10_207_0_v1\.[01]\.0)\.(pkl|npz)"),
             inspect_body,
         )
 
@@ -134,20 +108,29 @@ def _helpers(folder: Path) -> Iterator[Wanted]:
     remedy = (
         f"take data/{{0}} of SPIN's data release, {SPIN_DATA} (see https://github.com/nkolot/SPIN), and put it at {{1}}"
     )
-    for key, rows, purpose in (
+    prohmr = f"take {{0}} of the data of ProHMR (fetch_data.sh of {PROHMR_SITE}) and put it at {{1}}"
+    j19 = _names(protocol for protocol in PROTOCOLS.values() if J19_REGRESSOR in protocol.regressors())
+    for key, rows, purpose, get in (
         (
             EXTRA_REGRESSOR,
             len(EXTRA_ROWS),
             "SPIN49, LSP14, J14 and HALPE26 on SMPL (LSP hips, head top, pelvis of MPII)",
+            remedy,
         ),
-        (H36M_REGRESSOR, len(H36M_ROWS), "H36M17 and J14_H36M on SMPL, the joints of Human3.6M's and 3DPW's protocols"),
+        (
+            H36M_REGRESSOR,
+            len(H36M_ROWS),
+            "H36M17 and J14_H36M on SMPL, the joints of Human3.6M's and 3DPW's protocols",
+            remedy,
+        ),
+        (J19_REGRESSOR, len(J19_ROWS), f"J14_J19 on SMPL, the joints of {j19}", prohmr),
     ):
-        path = folder / f"{key}.npy"
+        path = folder / REGRESSOR_FILES[key]
         yield Wanted(
             "regressors",
             path.name,
             f"the joint sets {purpose}; the free body has its own",
-            remedy.format(path.name, path),
+            get.format(path.name, path),
             (path,),
             partial(inspect_regressor, rows=rows),
         )
@@ -162,6 +145,27 @@ def _helpers(folder: Path) -> Iterator[Wanted]:
     )
 
 
+def _priors(folder: Path) -> Iterator[Wanted]:
+    path = folder / "pose_prior.npz"
+    yield Wanted(
+        "pose priors",
+        path.name,
+        "the pose prior of fits to 2D keypoints; comes with the project",
+        f"get it back with `git checkout {path}`, or build it: `python -m scripts.build_pose_prior`",
+        (path,),
+        inspect_prior,
+    )
+    path = folder / "gmm_08.pkl"
+    yield Wanted(
+        "pose priors",
+        path.name,
+        f"SMPLify's own pose prior in its place: fitting.prior={path} in training, --prior of scripts.fit_smpl",
+        f"register at {SMPLIFY_SITE}, download the code and put {path.name} of it at {path}",
+        (path,),
+        inspect_prior,
+    )
+
+
 def _checkpoints(folder: Path) -> Iterator[Wanted]:
     shipped = {
         "diffhmr_keypoints": "Diff-HMR from 2D keypoints: the model for photographs",
@@ -171,8 +175,22 @@ def _checkpoints(folder: Path) -> Iterator[Wanted]:
         path = folder / f"{name}.safetensors"
         remedy = f"get it back with `git checkout {path}`, or train it: `python train.py --config configs/{name}.yaml`"
         yield Wanted("checkpoints", path.name, purpose, remedy, (path,), inspect_checkpoint)
-    for path in _matching(folder, r".+\.safetensors"):
-        if path.stem not in shipped:
+    spin = folder / "spin_imported.safetensors"
+    yield Wanted(
+        "checkpoints",
+        spin.name,
+        f"SPIN's weights: a model for --checkpoint, and the start of configs/diffhmr_r50.yaml (init={spin})",
+        f"download {SPIN_FILES}/model_checkpoint.pt, then "
+        f"`python -m scripts.import_checkpoint --from spin model_checkpoint.pt --out {spin}`",
+        (spin,),
+        inspect_checkpoint,
+    )
+    for path in matching(folder, r".+\.safetensors"):
+        if path.stem.endswith("_imported") and path != spin:
+            purpose = f"weights of another project: the start of a training, init={path}"
+            remedy = f"`python -m scripts.import_checkpoint --from PROJECT FILE --out {path}`"
+            yield Wanted("checkpoints", path.name, purpose, remedy, (path,), inspect_checkpoint)
+        elif path.stem not in shipped and path != spin:
             purpose = "use it with --checkpoint"
             yield Wanted("checkpoints", path.name, purpose, "write it again", (path,), inspect_checkpoint)
 
@@ -194,7 +212,7 @@ def _data_sets(folder: Path) -> Iterator[Wanted]:
     yield Wanted(
         "data sets",
         "AMASS motion archive",
-        f"synthetic people in captured poses instead of sampled ones: data.archive={amass}",
+        f"AMASS as it is downloaded, for synthetic people in captured poses: data.archive={amass}",
         f'register at {AMASS_SITE}, download sets as "SMPL+H G" and unpack them below {amass}',
         (amass,),
         lambda path: count_files(path, {".npz"}, "motions"),
@@ -207,13 +225,6 @@ def _data_sets(folder: Path) -> Iterator[Wanted]:
         (backgrounds,),
         lambda path: count_files(path, PICTURES, "pictures"),
     )
-
-
-def _matching(folder: Path, pattern: str) -> tuple[Path, ...]:
-    """Files of ``folder`` whose name, in whatever case, is ``pattern``."""
-    if not folder.is_dir():
-        return ()
-    return tuple(sorted(path for path in folder.iterdir() if re.fullmatch(pattern, path.name.lower())))
 
 
 def inspect_body(path: Path) -> Details:
@@ -248,13 +259,20 @@ def inspect_mean_params(path: Path) -> Details:
     return {"sha256": sha256_file(path)[:12]}
 
 
+def inspect_prior(path: Path) -> Details:
+    """Number of Gaussians of a pose prior."""
+    return {"sha256": sha256_file(path)[:12], "Gaussians": len(load_prior(path).cost)}
+
+
 def inspect_checkpoint(path: Path) -> Details:
     """What the header of a model file says."""
     metadata = read_metadata(path)
     model = config_of(metadata, path).model
-    return {
-        "sha256": sha256_file(path)[:12],
-        "model": f"{model.kind} on {model.encoder.kind}",
+    details: Details = {"sha256": sha256_file(path)[:12], "model": f"{model.kind} on {model.encoder.kind}"}
+    if "imported_from" in metadata:
+        whole = metadata["body_name"] != "none"
+        details["model"] = f"{'model' if whole else 'encoder only'}, imported from {metadata['imported_from']}"
+    return details | {
         "step": int(metadata["step"]),
         "body": f"{metadata['body_name']} ({metadata['body_sha256'][:12]})",
     }
@@ -302,18 +320,18 @@ def render(findings: list[Finding], versions: dict[str, str]) -> str:
             group = finding.group
             lines += ["", group]
         details = ", ".join(f"{key}: {value}" for key, value in finding.details.items())
-        lines.append(f"  {finding.status:<10}{finding.name:<32}{details}".rstrip())
-        lines += [f"            for: {finding.purpose}"]
+        lines.append(f"  {finding.status:<12}{finding.name:<32}{details}".rstrip())
+        lines += [f"              for: {finding.purpose}"]
         if finding.path:
-            lines.append(f"            at:  {finding.path}")
+            lines.append(f"              at:  {finding.path}")
         if finding.remedy:
-            lines.append(f"            {'get' if finding.status == 'missing' else 'fix'}: {finding.remedy}")
+            lines.append(f"              {'get' if finding.status == 'missing' else 'fix'}: {finding.remedy}")
     return "\n".join(lines)
 
 
 def diagnose(root: Path, hub: Path) -> list[Finding]:
     """Examine everything; see :func:`wanted_files`."""
-    return [examine(wanted) for wanted in wanted_files(root, hub)]
+    return [*(examine(wanted) for wanted in wanted_files(root, hub)), *optional_packages()]
 
 
 def main() -> int:

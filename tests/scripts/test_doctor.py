@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import pickle
 import re
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from diffhmr.checkpoint import read_metadata, save_model
 from diffhmr.command_line import run_command
 from diffhmr.config import ExperimentConfig
 from scripts import doctor
+from scripts.doctor_wanted import Finding, examine
 from tests.body.test_files import smpl_sized_fields, write_npz, write_official_pickle
 from tests.toy_body import make_fields
 
@@ -34,14 +36,15 @@ def hub(tmp_path: Path) -> Path:
     return tmp_path / "hub"
 
 
-def find(root: Path, hub: Path, name: str) -> doctor.Finding:
+def find(root: Path, hub: Path, name: str) -> Finding:
     return next(finding for finding in doctor.diagnose(root, hub) if finding.name == name)
 
 
 def test_on_an_empty_machine_everything_has_a_remedy_with_a_place(root: Path, hub: Path) -> None:
-    findings = doctor.diagnose(root, hub)
+    findings = [finding for finding in doctor.diagnose(root, hub) if finding.group != "optional packages"]
     assert {finding.group for finding in findings} == {
-        "bodies", "regressors", "checkpoints", "torchvision weights", "data sets",
+        "bodies", "regressors", "pose priors", "checkpoints", "torchvision weights", "data sets", "prepared data",
+        "static fits",
     }  # fmt: skip
     for finding in findings:
         assert finding.status == "missing" and finding.path is None and finding.purpose
@@ -94,12 +97,17 @@ def test_damaged_files_are_unusable_and_say_why(root: Path, hub: Path) -> None:
     body = root / "data" / "body"
     (body / "SMPL_NEUTRAL.pkl").write_bytes(b"broken")
     np.save(body / "J_regressor_h36m.npy", np.ones((3, 3)))
+    (body / "SMPL_to_J19.pkl").write_bytes(b"broken")
+    np.savez(body / "gmm_08.npz", means=np.zeros((8, 3)))
+    (body / "gmm_08.npz").rename(body / "gmm_08.pkl")
     np.savez(body / "smpl_mean_params.npz", pose=np.zeros(72), shape=np.zeros(10), cam=np.zeros(3))
     (root / "data" / "checkpoints" / "diffhmr_synthetic.safetensors").write_bytes(b"broken")
     (root / "data" / "datasets" / "amass").mkdir()
     for name, reason in (
         ("SMPL neutral", "no readable pickle"),
         ("J_regressor_h36m.npy", "not a usable joint regressor"),
+        ("SMPL_to_J19.pkl", "SMPL_to_J19.pkl"),
+        ("gmm_08.pkl", "gmm_08.pkl"),
         ("smpl_mean_params.npz", "expected pose"),
         ("diffhmr_synthetic.safetensors", "diffhmr_synthetic.safetensors"),
         ("AMASS motion archive", "holds no .npz files"),
@@ -131,6 +139,38 @@ def test_regressors_and_mean_parameters(root: Path, hub: Path) -> None:
     np.savez(body / "smpl_mean_params.npz", pose=np.zeros(144), shape=np.zeros(10), cam=np.zeros(3))
     assert find(root, hub, "J_regressor_extra.npy").details["shape"] == "9 x 4"
     assert find(root, hub, "smpl_mean_params.npz").status == "found"
+    (body / "SMPL_to_J19.pkl").write_bytes(pickle.dumps(np.full((19, 4), 0.25)))
+    assert find(root, hub, "SMPL_to_J19.pkl").details["shape"] == "19 x 4"
+
+
+def test_pose_priors(root: Path, hub: Path) -> None:
+    assert find(doctor.ROOT, hub, "pose_prior.npz").details["Gaussians"] == 8
+    mixture = {"means": np.zeros((2, 69)), "covars": np.stack([np.eye(69)] * 2), "weights": np.full(2, 0.5)}
+    (root / "data" / "body" / "gmm_08.pkl").write_bytes(pickle.dumps(mixture))
+    assert find(root, hub, "gmm_08.pkl").details["Gaussians"] == 2
+
+
+def test_smpl_and_regressors_say_which_protocols_need_them(root: Path, hub: Path) -> None:
+    for gender, protocols in (("male", "3dpw-spin, 3dpw-prohmr, 3dpw-occ, emdb1-24"), ("neutral", "3dpw-neutral17")):
+        assert find(root, hub, f"SMPL {gender}").purpose.endswith(f"the truth of the protocols {protocols}")
+    assert "3dpw-prohmr" in find(root, hub, "SMPL_to_J19.pkl").purpose
+
+
+def test_imported_checkpoints(root: Path, hub: Path, toy_body: BodyModel) -> None:
+    folder = root / "data" / "checkpoints"
+    remedy = find(root, hub, "spin_imported.safetensors").remedy
+    assert f"import_checkpoint --from spin model_checkpoint.pt --out {folder}/spin_imported.safetensors" in str(remedy)
+    path = folder / "prohmr_imported.safetensors"
+    save_model(path, torch.nn.Linear(2, 2), ExperimentConfig(name="mine"), toy_body, step=1)
+    header = read_metadata(path) | {"imported_from": "prohmr", "body_name": "none"}
+    for name in ("spin", "prohmr"):
+        save_file({"a": torch.zeros(1)}, folder / f"{name}_imported.safetensors", metadata=header)
+    names = [finding.name for finding in doctor.diagnose(root, hub)]
+    assert len(names) == len(set(names))
+    finding = find(root, hub, "prohmr_imported.safetensors")
+    assert finding.status == "found" and finding.details["model"] == "encoder only, imported from prohmr"
+    assert "init=" in finding.purpose
+    assert find(root, hub, "spin_imported.safetensors").status == "found"
 
 
 def test_checkpoints_shipped_and_others(root: Path, hub: Path, toy_body: BodyModel) -> None:
@@ -150,7 +190,7 @@ def test_network_weights_are_checked_against_their_name(root: Path, hub: Path) -
     assert doctor.inspect_hashed_weights(good) == {"sha256": hashlib.sha256(content).hexdigest()[:12]}
     wanted = next(w for w in doctor.wanted_files(root, hub) if w.name == "person and keypoint detector")
     wanted.candidates[0].write_bytes(content)
-    finding = doctor.examine(wanted)
+    finding = examine(wanted)
     assert finding.status == "unusable" and "is damaged" in str(finding.remedy)
 
 

@@ -68,7 +68,7 @@ class PreparedSet:
 
     def remedy(self, data: Path, split: Split, path: Path) -> str:
         """What to do where ``path`` is not there, or is no good."""
-        command = f"{self.command} {'--crops ' if split.crops else ''}--splits {split.name}"
+        command = f"{self.command} {'--crops ' if path.stem.endswith('_crops') else ''}--splits {split.name}"
         if path.exists():
             return f"if need be, delete {path} and make it again: `{command}`"
         return (
@@ -86,8 +86,8 @@ PREPARED = (
     PreparedSet(
         ThreeDpw.name, ThreeDpw.source, _module("3dpw"),
         (
-            Split("train", "training on 3DPW, which no settings here do"), Split("validation", _WATCHED, crops=True),
-            Split("test"), Split("occ"),
+            Split("train", "training on 3DPW, which no settings here do", crops=True),
+            Split("validation", _WATCHED, crops=True), Split("test"), Split("occ"),
         ),
     ),
     PreparedSet(Emdb.name, Emdb.source, _module("emdb"), (Split("emdb1"),)),

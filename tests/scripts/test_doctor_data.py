@@ -135,6 +135,8 @@ def test_damaged_label_files_are_named_with_the_reason(tmp_path: Path) -> None:
     write(tmp_path, "emdb", "emdb1").write_bytes(b"")
     write(tmp_path, "lsp", "test", dataset="mpii")
     write(tmp_path, "3dpw", "train", "occ.npz")
+    for file in ("train.npz", "train_crops.npz"):
+        write(tmp_path, "h36m", "train", file).write_bytes(b"")
     found = findings(tmp_path)
     for name, reason in (
         ("3dpw/test.npz", "damaged|cannot be read|pickle"),
@@ -144,6 +146,11 @@ def test_damaged_label_files_are_named_with_the_reason(tmp_path: Path) -> None:
     ):
         assert found[name].status == "unusable", name
         assert re.search(rf"{name}.*({reason}).*scripts.prepare_", str(found[name].remedy)), found[name].remedy
+    for name, options in (
+        ("train", "--splits"),
+        ("train_crops", "--crops --splits"),
+    ):
+        assert f"again: `python -m scripts.prepare_h36m {options} train`" in str(found[f"h36m/{name}.npz"].remedy)
 
 
 def _motions(root: Path, meta: dict[str, Any]) -> Path:

@@ -37,7 +37,8 @@ demo: $(RUNTIME)
 		--num-samples 25 --mesh glb --out out/demo
 
 test: $(DEV)
-	$(BIN)/python -m pytest -q --cov=diffhmr --cov-report=term:skip-covered --cov-fail-under=85
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile --cov=diffhmr --cov-report=term:skip-covered \
+		--cov-fail-under=85
 
 test-all: $(DEV)
 	$(BIN)/python -m pytest -q -m ""

@@ -170,7 +170,8 @@ def test_from_the_answers_of_the_keypoint_model(prior: PosePrior) -> None:
     distance = distance_px(loaded.body, fit.params, fit.camera, people.keypoints)
     assert float((distance < 4).float().mean()) >= 0.95
     before, after = (mpjpe_mm(loaded.body, params, people.params).mean() for params in (start, fit.params))
-    assert before < 120 and after <= 0.8 * before
+    # The better the model, the smaller the share that a fit can gain: what is held is where it ends.
+    assert before < 100 and after <= 0.85 * before and after < 80
 
 
 @pytest.mark.gpu

@@ -34,7 +34,7 @@ from diffhmr.datasets import build_dataset
 from diffhmr.datasets.mixture import Mixture
 from diffhmr.diffusion.ema import Ema
 from diffhmr.errors import UserError
-from diffhmr.files import atomic_path, ensure_folder, remove_leftovers, write_json
+from diffhmr.files import atomic_path, ensure_folder, remove_leftovers, require_file, write_json
 from diffhmr.models import HmrModel, build_model
 from diffhmr.training_data import BatchDataset, StepSlice, people_for_statistics, step_batches
 from diffhmr.training_fits import FitSupervision
@@ -191,6 +191,8 @@ class Trainer:
         if self.config.init is not None:
             load_weights(self.config.init, self.model, self.config.model)
         if self.config.init_detector is not None:
+            remedy = "train it first, as the header of the configuration says, or set init_detector=null"
+            require_file(self.config.init_detector, "init_detector", remedy)
             load_weights(self.config.init_detector, self.model, self.config.model, only=DETECTOR_PARTS)
         self._average = Ema(self.model, self.config.train.ema_decay)
 

@@ -507,6 +507,14 @@ def test_start_from_other_weights(tmp_path: Path) -> None:
         run(other)
 
 
+def test_a_missing_detector_says_what_to_do(tmp_path: Path) -> None:
+    image: dict[str, dict[str, Any]] = {"model": {"encoder": {"kind": "image", "pooling": "joints"}}}
+    config = make_config(tmp_path, **image, data={"images": True})
+    config = config.model_copy(update={"init_detector": tmp_path / "nothing.safetensors"})
+    with pytest.raises(UserError, match=r"init_detector not found: .*nothing.safetensors; train it first"):
+        run(config)
+
+
 def test_layout_and_precision_of_the_encoder(tmp_path: Path) -> None:
     image: dict[str, dict[str, Any]] = {"model": {"encoder": {"kind": "image"}}, "data": {"images": True}}
     trainer = Trainer(make_config(tmp_path, **image, train={"amp": "bf16"}), ALONE)

@@ -15,12 +15,13 @@ from diffhmr.errors import UserError
 from diffhmr.evaluation_terms import EvaluationProtocol, RowFilter
 
 _HIPS = ("left_hip", "right_hip")
-_OCC_SEQUENCES = (
+OCC_SEQUENCES = (
     "courtyard_backpack", "courtyard_basketball", "courtyard_bodyScannerMotions", "courtyard_box", "courtyard_golf",
     "courtyard_jacket", "courtyard_laceShoe", "downtown_stairs", "flat_guitar", "flat_packBags", "outdoors_climbing",
     "outdoors_crosscountry", "outdoors_fencing", "outdoors_freestyle", "outdoors_golf", "outdoors_parcours",
     "outdoors_slalom",
 )  # fmt: skip
+"""Beginnings of the names of 3DPW-OCC's sequences, of whatever split (the list of PARE; Kocabas et al., ICCV 2021)."""
 
 
 def on_free_body(protocol: EvaluationProtocol) -> EvaluationProtocol:
@@ -89,7 +90,7 @@ _GENDERED = (
         name="3dpw-occ",
         files=("occ.npz", "3dpw_occ.npz"),
         source="Zhang et al., CVPR 2020; sequences as listed by PARE (Kocabas et al., ICCV 2021)",
-        rows=RowFilter(sequences=_OCC_SEQUENCES),
+        rows=RowFilter(sequences=OCC_SEQUENCES),
     ),
     EvaluationProtocol(
         name="emdb1-24",

@@ -20,6 +20,7 @@ import numpy as np
 
 from diffhmr.command_line import run_command
 from diffhmr.errors import UserError
+from diffhmr.evaluation_protocols import OCC_SEQUENCES
 from scripts.preparation.job import COUNT, Finding, Piece, main
 from scripts.preparation.sequences import (
     SequenceFile,
@@ -60,13 +61,6 @@ SEQUENCES = {
 """The official split."""
 
 OCC = "occ"
-OCC_PREFIXES = (
-    "courtyard_backpack", "courtyard_basketball", "courtyard_bodyScannerMotions", "courtyard_box", "courtyard_golf",
-    "courtyard_jacket", "courtyard_laceShoe", "downtown_stairs", "flat_guitar", "flat_packBags", "outdoors_climbing",
-    "outdoors_crosscountry", "outdoors_fencing", "outdoors_freestyle", "outdoors_golf", "outdoors_parcours",
-    "outdoors_slalom",
-)  # fmt: skip
-"""Beginnings of the names of 3DPW-OCC's sequences, of whatever split (the list of PARE; Kocabas et al., ICCV 2021)."""
 
 NUM_POINTS = 18
 OPENPOSE_SLOTS = (*range(8), *range(9, 19))
@@ -120,7 +114,7 @@ class ThreeDpw:
 
 def in_occ(name: str) -> bool:
     """Whether a sequence belongs to 3DPW-OCC."""
-    return name.startswith(OCC_PREFIXES)
+    return name.startswith(OCC_SEQUENCES)
 
 
 def read_people(root: Path, split: str, name: str) -> dict[str, np.ndarray]:

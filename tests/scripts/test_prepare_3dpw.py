@@ -15,8 +15,9 @@ from diffhmr.body.model import BodyModel
 from diffhmr.body.params import SmplParams
 from diffhmr.command_line import run_command
 from diffhmr.datasets.labels import Labels, read_labels
+from diffhmr.evaluation_protocols import OCC_SEQUENCES
 from diffhmr.geometry.rotation import axis_angle_to_matrix
-from scripts.prepare_3dpw import OCC_PREFIXES, SEQUENCES, in_occ, prepare
+from scripts.prepare_3dpw import SEQUENCES, in_occ, prepare
 from tests.releases.smpl_tracks import SIZE
 from tests.releases.three_dpw import POINTS, TruePerson, write_three_dpw
 
@@ -95,7 +96,7 @@ def test_occ_takes_sequences_of_all_splits_by_prefix(release: tuple[Path, list[T
     everything = [name for names in SEQUENCES.values() for name in names]
     assert len(everything) == len(set(everything)) == 60 and len(SEQUENCES["test"]) == 24
     # Every prefix is of use, and the numbers after the names do not matter.
-    assert all(any(name.startswith(prefix) for name in everything) for prefix in OCC_PREFIXES)
+    assert all(any(name.startswith(prefix) for name in everything) for prefix in OCC_SEQUENCES)
     assert in_occ("outdoors_climbing_02") and not in_occ("downtown_walking_00")
 
 

@@ -158,20 +158,23 @@ def test_fits_are_better_than_their_start(free_body: BodyModel, prior: PosePrior
 
 
 @pytest.mark.slow
-def test_from_the_answers_of_the_keypoint_model(prior: PosePrior) -> None:
-    """The shipped model has used most of the 2D evidence already: less is left to gain than from a disturbed truth."""
+@pytest.mark.parametrize(("hypothesis", "share", "most"), [(0, 1.0, 80.0), (1, 0.75, 100.0)])
+def test_from_hypotheses_of_the_keypoint_model(prior: PosePrior, hypothesis: int, share: float, most: float) -> None:
+    """From a random hypothesis a fit gains a quarter; the single answer has used most of the 2D evidence already.
+
+    How large a share is left to gain from the single answer depends on the model, so that its end in mm is held.
+    """
     loaded = load_checkpoint(KEYPOINT_CHECKPOINT)
     people = noisy_people(loaded.body, 500)
     observed = people.keypoints[:, list(COCO17_FROM_SPIN49)]
     batch = ImageBatch(torch.arange(500), keypoints=observed)
-    prediction = loaded.model.sample(batch, 1, loaded.config.sampler, 0)
-    start = prediction.params.map(lambda value: value[:, 0])
+    prediction = loaded.model.sample(batch, 2, loaded.config.sampler, 0)
+    start = prediction.params.map(lambda value: value[:, hypothesis])
     fit = smplify(loaded.body, prior, people.keypoints, start)
     distance = distance_px(loaded.body, fit.params, fit.camera, people.keypoints)
     assert float((distance < 4).float().mean()) >= 0.95
     before, after = (mpjpe_mm(loaded.body, params, people.params).mean() for params in (start, fit.params))
-    # The better the model, the smaller the share that a fit can gain: what is held is where it ends.
-    assert before < 100 and after <= 0.85 * before and after < 80
+    assert before < 140 and after < share * before and after < most
 
 
 @pytest.mark.gpu

@@ -226,8 +226,11 @@ def read_meta(path: Path) -> tuple[int, dict[str, Any]]:
     """
     try:
         with np.load(path, allow_pickle=False) as content:
-            return len(content["begins"]), json.loads(str(content["meta"]))
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            meta = json.loads(str(content["meta"]))
+            if not isinstance(meta, dict):
+                raise ValueError("its meta data are no table")
+            return len(content["begins"]), meta
+    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
         raise UserError(f"{path} was not made by this command ({error}); move it away") from error
 
 

@@ -11,7 +11,8 @@ from scipy.spatial.transform import Rotation
 from diffhmr.command_line import run_command
 from diffhmr.datasets.archive import MotionArchive
 from diffhmr.datasets.random import item_seeds
-from scripts.prepare_amass import frame_indices, jumps, prepare
+from diffhmr.errors import UserError
+from scripts.prepare_amass import frame_indices, jumps, prepare, read_meta
 from tests.releases.amass import RECORDINGS, SECONDS, TrueRecording, write_amass
 
 
@@ -144,3 +145,15 @@ def test_other_settings_do_not_mix(
     capsys.readouterr()
     assert run(release[0], tmp_path, "--fps", "20") == 2
     assert "made with other settings (settings)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", [{"begins": np.zeros(()), "meta": np.array("{}")}, {"begins": np.zeros(2),
+                                     "meta": np.array("[1]")}, {"poses": np.zeros(3)}, None])  # fmt: skip
+def test_a_foreign_archive_is_named(tmp_path: Path, content: dict[str, np.ndarray] | None) -> None:
+    path = tmp_path / "poses.npz"
+    if content is None:
+        np.save(path.open("wb"), np.zeros(3))
+    else:
+        np.savez(path, **content)
+    with pytest.raises(UserError, match=r"poses\.npz was not made by this command"):
+        read_meta(path)

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from diffhmr.command_line import CommandParser, pick_device, run_command
-from diffhmr.evaluation_protocols import EVALUATED_DATASETS, PROTOCOLS
+from diffhmr.evaluation.protocols import EVALUATED_DATASETS, PROTOCOLS
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -40,8 +40,8 @@ def main() -> int:
     arguments = parse_arguments()
 
     # Importing torch takes seconds: not before the options are known to be right.
-    from diffhmr.evaluation import EvaluationOptions, Output, Source, run
-    from diffhmr.evaluation_table import format_table
+    from diffhmr.evaluation.run import EvaluationOptions, Output, Source, run
+    from diffhmr.evaluation.table import format_table
 
     source = Source(arguments.dataset, arguments.protocol, arguments.data, arguments.images)
     options = EvaluationOptions(arguments.num_samples, arguments.steps, arguments.seed, arguments.limit)

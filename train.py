@@ -32,11 +32,11 @@ def main() -> None:
 
     # Importing torch takes seconds: not before the settings are known to be right.
     if arguments.dry_run:
-        from diffhmr.training_dry_run import dry_run
+        from diffhmr.training.dry_run import dry_run
 
         result = dry_run(config)
     else:
-        from diffhmr.training import run
+        from diffhmr.training.loop import run
 
         result = f"model: {run(config, resume=arguments.resume)}"
     if os.environ.get("RANK", "0") == "0":

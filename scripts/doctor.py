@@ -36,9 +36,9 @@ from diffhmr.body.joints import (
 from diffhmr.checkpoint import config_of, read_metadata
 from diffhmr.command_line import CommandParser, run_command
 from diffhmr.errors import UserError
-from diffhmr.evaluation_protocols import PROTOCOLS
-from diffhmr.evaluation_terms import EvaluationProtocol
-from diffhmr.evaluation_truth import genders_of
+from diffhmr.evaluation.protocols import PROTOCOLS
+from diffhmr.evaluation.terms import EvaluationProtocol
+from diffhmr.evaluation.truth import genders_of
 from diffhmr.files import sha256_file
 from diffhmr.fitting.prior import load_prior
 from diffhmr.inference.detection import WEIGHTS_URL

@@ -15,7 +15,7 @@ import numpy as np
 
 from diffhmr.datasets.labels import Labels, read_labels
 from diffhmr.errors import UserError
-from diffhmr.evaluation_protocols import PROTOCOLS
+from diffhmr.evaluation.protocols import PROTOCOLS
 from diffhmr.fitting.fits import FitDictionary, Source
 from scripts.doctor_wanted import SPIN_FILES, Details, Finding, Incomplete, Wanted, matching
 from scripts.prepare_3dpw import ThreeDpw

@@ -17,7 +17,7 @@ from typing import get_args
 from diffhmr.command_line import CommandParser, run_command
 from diffhmr.errors import UserError
 from diffhmr.files import ensure_writable
-from diffhmr.foreign_checkpoints import SMPL_PATH, Project, read_foreign, write_foreign
+from diffhmr.foreign.checkpoints import SMPL_PATH, Project, read_foreign, write_foreign
 
 
 def main() -> int:

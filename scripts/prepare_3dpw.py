@@ -20,7 +20,7 @@ import numpy as np
 
 from diffhmr.command_line import run_command
 from diffhmr.errors import UserError
-from diffhmr.evaluation_protocols import OCC_SEQUENCES
+from diffhmr.evaluation.protocols import OCC_SEQUENCES
 from scripts.preparation.job import COUNT, Finding, Piece, main
 from scripts.preparation.sequences import (
     SequenceFile,

@@ -27,9 +27,9 @@ READING_ORDER = [
     ["diffhmr.models.", "diffhmr.datasets."],
     ["diffhmr.fitting."],
     ["diffhmr.checkpoint"],
-    ["diffhmr.foreign_"],
-    ["diffhmr.training", "diffhmr.training_"],
-    ["diffhmr.evaluation", "diffhmr.evaluation_"],
+    ["diffhmr.foreign."],
+    ["diffhmr.training."],
+    ["diffhmr.evaluation."],
     ["diffhmr.inference."],
 ]
 MAX_MODULE_LINES = 400
@@ -50,8 +50,8 @@ MODULES = _modules()
 def _layer(module: str) -> tuple[int, str]:
     for index, layer in enumerate(READING_ORDER):
         for entry in layer:
-            prefix = entry.rstrip("._")
-            if module == prefix or (entry[-1] in "._" and module.startswith(prefix + entry[-1])):
+            prefix = entry.rstrip(".")
+            if module == prefix or (entry[-1] == "." and module.startswith(prefix + ".")):
                 return index, prefix
     raise AssertionError(f"{module} has no place in the reading order: add it to READING_ORDER and diffhmr/README.md")
 

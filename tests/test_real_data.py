@@ -12,9 +12,9 @@ import pytest
 
 from diffhmr.body.model import BodyModel
 from diffhmr.datasets.labels import read_labels
-from diffhmr.evaluation import EvaluationOptions, Output, Source
-from diffhmr.evaluation import run as evaluate
-from diffhmr.training import run
+from diffhmr.evaluation.run import EvaluationOptions, Output, Source
+from diffhmr.evaluation.run import run as evaluate
+from diffhmr.training.loop import run
 from scripts import (
     prepare_3dpw,
     prepare_amass,
@@ -35,7 +35,7 @@ from tests.releases.lsp import write_lsp
 from tests.releases.mpi_inf_3dhp import write_mpi_inf_3dhp
 from tests.releases.mpii import write_mpii
 from tests.releases.three_dpw import write_three_dpw
-from tests.test_training import make_config
+from tests.training.test_loop import make_config
 
 SMALL: dict[str, Any] = {"regressor": {"width": 16}, "denoiser": {"width": 16, "blocks": 1}}
 

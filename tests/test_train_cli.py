@@ -23,8 +23,8 @@ from diffhmr.checkpoint import load_state, read_metadata, without_downloads
 from diffhmr.command_line import run_command
 from diffhmr.config_file import differing_keys, load_config
 from diffhmr.models import build_model
-from diffhmr.training import Trainer
-from diffhmr.training_steps import Gradients
+from diffhmr.training.loop import Trainer
+from diffhmr.training.steps import Gradients
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from diffhmr.datasets.labels import write_labels
-from diffhmr.evaluation_protocols import PROTOCOLS
+from diffhmr.evaluation.protocols import PROTOCOLS
 from scripts import doctor_data
 from scripts.doctor_data import OPTIONAL_PACKAGES, PREPARED, STATIC_FITS, optional_packages, wanted_data
 from scripts.doctor_wanted import Finding, examine

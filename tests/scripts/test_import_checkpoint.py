@@ -12,7 +12,7 @@ import torchvision
 from diffhmr.checkpoint import load_checkpoint, read_metadata
 from diffhmr.command_line import run_command
 from scripts import import_checkpoint
-from tests.foreign_weights import random_weights, spin_layout
+from tests.foreign.weights import random_weights, spin_layout
 
 
 def call(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:

@@ -15,7 +15,7 @@ from diffhmr.body.model import BodyModel
 from diffhmr.body.params import SmplParams
 from diffhmr.command_line import run_command
 from diffhmr.datasets.labels import Labels, read_labels
-from diffhmr.evaluation_protocols import OCC_SEQUENCES
+from diffhmr.evaluation.protocols import OCC_SEQUENCES
 from diffhmr.geometry.rotation import axis_angle_to_matrix
 from scripts.prepare_3dpw import SEQUENCES, in_occ, prepare
 from tests.releases.smpl_tracks import SIZE

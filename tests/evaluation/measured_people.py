@@ -18,8 +18,8 @@ from diffhmr.body.params import SmplParams
 from diffhmr.config import SamplerConfig
 from diffhmr.datasets.labelled import LabelledPeople
 from diffhmr.datasets.labels import Labels, read_labels, write_labels
-from diffhmr.evaluation_terms import EvaluationProtocol
-from diffhmr.evaluation_truth import Bodies, genders_of
+from diffhmr.evaluation.terms import EvaluationProtocol
+from diffhmr.evaluation.truth import Bodies, genders_of
 from diffhmr.geometry.camera import project_crop
 from diffhmr.geometry.rotation import axis_angle_to_matrix
 from tests.toy_body import make_fields

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from diffhmr.body.joints import J19_REGRESSOR
 from diffhmr.errors import UserError
-from diffhmr.evaluation_terms import EvaluationProtocol, RowFilter
+from diffhmr.evaluation.terms import EvaluationProtocol, RowFilter
 
 _HIPS = ("left_hip", "right_hip")
 OCC_SEQUENCES = (

@@ -19,7 +19,6 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
-import diffhmr.training as training
 from diffhmr.batch import ImageBatch, Prediction
 from diffhmr.body.joints import SPIN49
 from diffhmr.body.model import BodyModel
@@ -29,15 +28,16 @@ from diffhmr.config_file import config_from_dict, dump_config
 from diffhmr.datasets import build_dataset
 from diffhmr.errors import UserError
 from diffhmr.models.unet1d import UnetDenoiser
-from diffhmr.training import Trainer, run
-from diffhmr.training_data import StepSampler, StepSlice, people_for_statistics, step_batches
-from diffhmr.training_dry_run import dry_run
-from diffhmr.training_log import MeanOfTerms, format_duration
-from diffhmr.training_processes import Processes
-from diffhmr.training_steps import build_optimizer, compute_gradients, learning_rate, step_seed, weighted_sum
-from diffhmr.training_validation import Validation, hypotheses_picture, validate
+from diffhmr.training import loop
+from diffhmr.training.data import StepSampler, StepSlice, people_for_statistics, step_batches
+from diffhmr.training.dry_run import dry_run
+from diffhmr.training.log import MeanOfTerms, format_duration
+from diffhmr.training.loop import Trainer, run
+from diffhmr.training.processes import Processes
+from diffhmr.training.steps import build_optimizer, compute_gradients, learning_rate, step_seed, weighted_sum
+from diffhmr.training.validation import Validation, hypotheses_picture, validate
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 ALONE = Processes(0, 1, torch.device("cpu"))
 
 
@@ -403,7 +403,7 @@ def test_resume_with_another_body(tmp_path: Path) -> None:
     run(config)
     path = tmp_path / "run" / "state.pt"
     state = load_state(path)
-    save_state(path, training.TrainingState(**{**state.__dict__, "body_sha256": "0" * 64}))
+    save_state(path, loop.TrainingState(**{**state.__dict__, "body_sha256": "0" * 64}))
     with pytest.raises(UserError, match="is not the body that this run began with"):
         run(config, resume=True)
 
@@ -429,7 +429,7 @@ def poison(monkeypatch: pytest.MonkeyPatch, item: int) -> None:
 
         return Poisoned()
 
-    monkeypatch.setattr(training, "build_dataset", build)
+    monkeypatch.setattr(loop, "build_dataset", build)
 
 
 def test_a_loss_that_is_not_finite_names_the_item(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -606,7 +606,7 @@ def gradients_of_two(config: ExperimentConfig, folder: Path) -> dict[str, torch.
     settings, out = folder / "config.yaml", folder / "gradients.pt"
     settings.write_text(dump_config(config))
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    command = [*launcher, "tests/gradients_of_a_step.py", str(settings), str(out)]
+    command = [*launcher, "tests/training/gradients_of_a_step.py", str(settings), str(out)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT)}
     result = subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=200, check=False

@@ -11,7 +11,7 @@ import torch
 
 from diffhmr.batch import Prediction
 from diffhmr.body.params import SmplParams
-from diffhmr.evaluation_dump import Dump
+from diffhmr.evaluation.dump import Dump
 from diffhmr.geometry.rotation import axis_angle_to_matrix
 
 

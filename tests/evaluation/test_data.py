@@ -13,12 +13,12 @@ import pytest
 from diffhmr.body.model import BodyModel
 from diffhmr.datasets.labels import write_labels
 from diffhmr.errors import UserError
-from diffhmr.evaluation import EvaluationOptions, Output, Source, run
-from diffhmr.evaluation_table import format_table
-from diffhmr.evaluation_truth import Bodies, genders_of
+from diffhmr.evaluation.run import EvaluationOptions, Output, Source, run
+from diffhmr.evaluation.table import format_table
+from diffhmr.evaluation.truth import Bodies, genders_of
 from diffhmr.files import sha256_file
+from tests.evaluation.measured_people import random_rows
 from tests.inference.example_people import save_small_checkpoint, small_config
-from tests.measured_people import random_rows
 
 COUNT = 9
 OPTIONS = EvaluationOptions(4, steps=1)

@@ -17,11 +17,11 @@ from diffhmr.config_file import dump_config, load_config
 from diffhmr.datasets import build_dataset
 from diffhmr.datasets.labels import write_labels
 from diffhmr.errors import UserError
-from diffhmr.training import run
-from diffhmr.training_data import StepSlice, people_for_statistics, step_batches
-from diffhmr.training_validation import Validation, hypotheses_picture, validate
+from diffhmr.training.data import StepSlice, people_for_statistics, step_batches
+from diffhmr.training.loop import run
+from diffhmr.training.validation import Validation, hypotheses_picture, validate
 from tests.datasets.labelled_samples import Sample, write_sample
-from tests.test_training import Oracle, assert_same_weights, make_config, run_until
+from tests.training.test_loop import Oracle, assert_same_weights, make_config, run_until
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from diffhmr import evaluation, evaluation_truth
 from diffhmr.batch import ImageBatch, Prediction
 from diffhmr.body.files import BodyData, find_smpl, read_body
 from diffhmr.body.joints import JointSet
@@ -21,14 +20,16 @@ from diffhmr.body.params import SmplParams
 from diffhmr.config import SamplerConfig
 from diffhmr.datasets.labels import Labels
 from diffhmr.errors import UserError
-from diffhmr.evaluation import Evaluation, EvaluationOptions, evaluate
-from diffhmr.evaluation_measures import Measured, Measurer
-from diffhmr.evaluation_protocols import EVALUATED_DATASETS, PROTOCOLS, SYNTHETIC, find_protocol, name_of_run
-from diffhmr.evaluation_terms import EvaluationProtocol, RowFilter
-from diffhmr.evaluation_truth import Bodies, find_bodies
+from diffhmr.evaluation import run as evaluation_run
+from diffhmr.evaluation import truth as evaluation_truth
+from diffhmr.evaluation.measures import Measured, Measurer
+from diffhmr.evaluation.protocols import EVALUATED_DATASETS, PROTOCOLS, SYNTHETIC, find_protocol, name_of_run
+from diffhmr.evaluation.run import Evaluation, EvaluationOptions, evaluate
+from diffhmr.evaluation.terms import EvaluationProtocol, RowFilter
+from diffhmr.evaluation.truth import Bodies, find_bodies
 from diffhmr.geometry.rotation import axis_angle_to_matrix
 from tests.body.test_files import smpl_sized_fields, write_npz
-from tests.measured_people import (
+from tests.evaluation.measured_people import (
     SIDE,
     Noisy,
     Oracle,
@@ -422,7 +423,7 @@ def test_one_by_one_equals_batched(
     labels = labelled_for(protocol, neutral, tmp_path)
     bodies = bodies_for(protocol, neutral, gendered)
     whole = run(protocol, bodies, labels, Noisy(), 6)
-    monkeypatch.setattr(evaluation, "_ITEMS_AT_ONCE", 1)
+    monkeypatch.setattr(evaluation_run, "_ITEMS_AT_ONCE", 1)
     single = run(protocol, bodies, labels, Noisy(), 6)
     compare(whole.metrics, single.metrics)
 

@@ -36,11 +36,11 @@ from diffhmr.diffusion.ema import Ema
 from diffhmr.errors import UserError
 from diffhmr.files import atomic_path, ensure_folder, remove_leftovers, require_file, write_json
 from diffhmr.models import HmrModel, build_model
-from diffhmr.training_data import BatchDataset, StepSlice, people_for_statistics, step_batches
-from diffhmr.training_fits import FitSupervision
-from diffhmr.training_log import MeanOfTerms, RunLog
-from diffhmr.training_processes import Processes, join_processes
-from diffhmr.training_steps import (
+from diffhmr.training.data import BatchDataset, StepSlice, people_for_statistics, step_batches
+from diffhmr.training.fits import FitSupervision
+from diffhmr.training.log import MeanOfTerms, RunLog
+from diffhmr.training.processes import Processes, join_processes
+from diffhmr.training.steps import (
     Gradients,
     LossTerms,
     build_optimizer,
@@ -49,7 +49,7 @@ from diffhmr.training_steps import (
     set_learning_rate,
     step_seed,
 )
-from diffhmr.training_validation import Validation, hypotheses_picture, validate
+from diffhmr.training.validation import Validation, hypotheses_picture, validate
 
 STATE_FILE = "state.pt"
 MODEL_FILE = "model.safetensors"

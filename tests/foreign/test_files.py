@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from diffhmr.errors import UserError
-from diffhmr.foreign_files import Opaque, StoredTensor, read_torch_file
+from diffhmr.foreign.files import Opaque, StoredTensor, read_torch_file
 
 FORMATS = pytest.mark.parametrize("archive", [True, False], ids=["zip", "legacy"])
 

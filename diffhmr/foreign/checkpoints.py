@@ -33,7 +33,7 @@ from diffhmr.config import ExperimentConfig
 from diffhmr.config_file import config_from_dict
 from diffhmr.errors import UserError
 from diffhmr.files import sha256_file
-from diffhmr.foreign_files import StoredTensor, TorchFile, read_torch_file
+from diffhmr.foreign.files import StoredTensor, TorchFile, read_torch_file
 from diffhmr.geometry.rotation import rot6d_interleaved_to_columns
 
 Project = Literal["spin", "prohmr", "torchvision"]

@@ -19,7 +19,7 @@ from diffhmr.body.params import SmplParams
 from diffhmr.checkpoint import load_checkpoint
 from diffhmr.config import ExperimentConfig, SamplerConfig
 from diffhmr.errors import UserError
-from diffhmr.evaluation_data import (
+from diffhmr.evaluation.data import (
     EvaluatedDataset,
     EvaluatedPeople,
     Source,
@@ -28,12 +28,12 @@ from diffhmr.evaluation_data import (
     portable,
     synthetic_protocol,
 )
-from diffhmr.evaluation_dump import Dump
-from diffhmr.evaluation_measures import Measurer, distribution_metrics
-from diffhmr.evaluation_protocols import SYNTHETIC, name_of_run
-from diffhmr.evaluation_sums import Sums
-from diffhmr.evaluation_terms import EvaluationProtocol
-from diffhmr.evaluation_truth import JOINTS_AT_ONCE, Bodies, find_bodies
+from diffhmr.evaluation.dump import Dump
+from diffhmr.evaluation.measures import Measurer, distribution_metrics
+from diffhmr.evaluation.protocols import SYNTHETIC, name_of_run
+from diffhmr.evaluation.sums import Sums
+from diffhmr.evaluation.terms import EvaluationProtocol
+from diffhmr.evaluation.truth import JOINTS_AT_ONCE, Bodies, find_bodies
 from diffhmr.files import ensure_writable, write_json
 from diffhmr.models.regressor import Regressor
 

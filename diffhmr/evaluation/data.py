@@ -19,8 +19,8 @@ from diffhmr.datasets.labelled import LabelledPeople
 from diffhmr.datasets.labels import Labels, read_labels
 from diffhmr.datasets.synthetic import SyntheticPeople
 from diffhmr.errors import UserError
-from diffhmr.evaluation_protocols import SYNTHETIC, find_protocol
-from diffhmr.evaluation_terms import PIXEL_CROP, EvaluationProtocol
+from diffhmr.evaluation.protocols import SYNTHETIC, find_protocol
+from diffhmr.evaluation.terms import PIXEL_CROP, EvaluationProtocol
 from diffhmr.files import sha256_file
 
 _SYNTHETIC_PEOPLE = (

@@ -1,6 +1,6 @@
-"""Writes the gradients of one training step; ``tests/test_training.py`` runs it under torchrun.
+"""Writes the gradients of one training step; ``tests/training/test_loop.py`` runs it under torchrun.
 
-Usage: torchrun --nproc-per-node=2 tests/gradients_of_a_step.py CONFIG.yaml OUT.pt
+Usage: torchrun --nproc-per-node=2 tests/training/gradients_of_a_step.py CONFIG.yaml OUT.pt
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import sys
 import torch
 
 from diffhmr.config_file import load_config
-from diffhmr.training import Trainer
-from diffhmr.training_processes import join_processes
+from diffhmr.training.loop import Trainer
+from diffhmr.training.processes import join_processes
 
 
 def main() -> None:

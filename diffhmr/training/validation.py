@@ -19,7 +19,7 @@ from diffhmr.metrics.distribution import energy_score_mm
 from diffhmr.metrics.joints import point_errors_mm
 from diffhmr.models import HmrModel
 from diffhmr.render.skeleton import draw_skeleton
-from diffhmr.training_data import BatchDataset
+from diffhmr.training.data import BatchDataset
 
 NUM_SAMPLES = 10
 PICTURE_PEOPLE = 6

@@ -14,7 +14,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from diffhmr import evaluation
 from diffhmr.batch import ImageBatch, Prediction, Targets
 from diffhmr.body.joints import COCO17_FROM_SPIN49, J14_FROM_SPIN49, PELVIS_SPIN49, SPIN49
 from diffhmr.body.model import BodyModel
@@ -31,19 +30,20 @@ from diffhmr.config import (
     SamplerConfig,
 )
 from diffhmr.errors import UserError
-from diffhmr.evaluation import Evaluation, EvaluationOptions, Output, Source, evaluate, mean_params
-from diffhmr.evaluation_data import synthetic_data, synthetic_people, synthetic_protocol
-from diffhmr.evaluation_measures import Measurer, distribution_metrics
-from diffhmr.evaluation_protocols import SYNTHETIC
-from diffhmr.evaluation_table import format_table
-from diffhmr.evaluation_truth import Bodies
+from diffhmr.evaluation import run as evaluation_run
+from diffhmr.evaluation.data import synthetic_data, synthetic_people, synthetic_protocol
+from diffhmr.evaluation.measures import Measurer, distribution_metrics
+from diffhmr.evaluation.protocols import SYNTHETIC
+from diffhmr.evaluation.run import Evaluation, EvaluationOptions, Output, Source, evaluate, mean_params
+from diffhmr.evaluation.table import format_table
+from diffhmr.evaluation.truth import Bodies
 from diffhmr.files import sha256_file
 from diffhmr.geometry.camera import project_crop
 from diffhmr.geometry.rotation import axis_angle_to_matrix
 from diffhmr.models import build_model
-from diffhmr.training_data import people_for_statistics
+from diffhmr.training.data import people_for_statistics
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 SAMPLER = SamplerConfig()
 COUNT = 40
 ANGLE_STD = 0.15
@@ -246,7 +246,7 @@ def test_diversity_is_split_by_visibility(people: People, calibrated: Evaluation
 
 def test_results_do_not_depend_on_the_chunks(people: People, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = _evaluate(Spread(people), people, num_samples=4)
-    monkeypatch.setattr(evaluation, "_ITEMS_AT_ONCE", 7)
+    monkeypatch.setattr(evaluation_run, "_ITEMS_AT_ONCE", 7)
     parts = _evaluate(Spread(people), people, num_samples=4)
     _compare(whole.metrics, parts.metrics)
     _compare(whole.slices, parts.slices)
@@ -262,7 +262,7 @@ def _compare(left: Any, right: Any) -> None:
 
 
 def test_many_samples_are_worked_off_in_smaller_batches(people: People, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evaluation, "_HYPOTHESES_AT_ONCE", 60)
+    monkeypatch.setattr(evaluation_run, "_HYPOTHESES_AT_ONCE", 60)
     sizes = []
     inner = Spread(people)
 
@@ -420,7 +420,7 @@ def _save_tiny_model(path: Path, body: BodyModel, kind: Literal["diffhmr", "spin
 def test_a_checkpoint_is_evaluated_into_a_complete_json(kind: Any, body: BodyModel, tmp_path: Path) -> None:
     checkpoint, out = tmp_path / "model.safetensors", tmp_path / "new" / "result.json"
     _save_tiny_model(checkpoint, body, kind)
-    result = evaluation.run(
+    result = evaluation_run.run(
         checkpoint, Source("synthetic"), EvaluationOptions(num_samples=5, steps=2, limit=70), Output(out)
     )
     assert json.loads(out.read_text()) == result
@@ -447,7 +447,7 @@ def test_the_same_seed_gives_the_same_file(body: BodyModel, tmp_path: Path) -> N
     texts = []
     for seed in (1, 1, 2):
         options = EvaluationOptions(num_samples=3, steps=2, seed=seed, limit=10)
-        evaluation.run(tmp_path / "model.safetensors", Source("synthetic"), options, Output(tmp_path / "r.json"))
+        evaluation_run.run(tmp_path / "model.safetensors", Source("synthetic"), options, Output(tmp_path / "r.json"))
         texts.append(json.loads((tmp_path / "r.json").read_text())["metrics"])
     assert texts[0] == texts[1] != texts[2]
 
@@ -455,7 +455,7 @@ def test_the_same_seed_gives_the_same_file(body: BodyModel, tmp_path: Path) -> N
 def test_more_steps_than_the_model_has_are_refused(body: BodyModel, tmp_path: Path) -> None:
     _save_tiny_model(tmp_path / "model.safetensors", body, "diffhmr")
     with pytest.raises(UserError, match="51 sampling steps"):
-        evaluation.run(tmp_path / "model.safetensors", Source("synthetic"), EvaluationOptions(steps=51, limit=1))
+        evaluation_run.run(tmp_path / "model.safetensors", Source("synthetic"), EvaluationOptions(steps=51, limit=1))
 
 
 def test_people_of_the_protocol_are_those_of_the_default_settings() -> None:
@@ -469,5 +469,5 @@ def test_unknown_dataset_and_missing_checkpoint_are_refused(tmp_path: Path) -> N
         Source("agora")
     with pytest.raises(UserError, match="not found"):
         output = Output(tmp_path / "r.json")
-        evaluation.run(tmp_path / "none.safetensors", Source("synthetic"), EvaluationOptions(), output)
+        evaluation_run.run(tmp_path / "none.safetensors", Source("synthetic"), EvaluationOptions(), output)
     assert list(tmp_path.iterdir()) == []

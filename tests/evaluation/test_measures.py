@@ -12,15 +12,15 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from diffhmr import evaluation_measures, evaluation_truth
 from diffhmr.body.model import Body, BodyModel
 from diffhmr.body.params import SmplParams
 from diffhmr.config import SamplerConfig
-from diffhmr.evaluation import EvaluationOptions, evaluate
-from diffhmr.evaluation_measures import Measurer
-from diffhmr.evaluation_protocols import PROTOCOLS
-from diffhmr.evaluation_terms import EvaluationProtocol
-from tests.measured_people import Noisy, bodies_for, labelled_for, people_of, write_bodies
+from diffhmr.evaluation import measures, truth
+from diffhmr.evaluation.measures import Measurer
+from diffhmr.evaluation.protocols import PROTOCOLS
+from diffhmr.evaluation.run import EvaluationOptions, evaluate
+from diffhmr.evaluation.terms import EvaluationProtocol
+from tests.evaluation.measured_people import Noisy, bodies_for, labelled_for, people_of, write_bodies
 
 PEOPLE = 70
 
@@ -113,8 +113,8 @@ def test_one_person_with_very_many_hypotheses(tmp_path: Path, monkeypatch: pytes
     labels = labelled_for(protocol, BodyModel.load(path), tmp_path, 2)
     results = []
     for meshes, joints in ((64, 1664), (7, 12)):
-        monkeypatch.setattr(evaluation_measures, "_BODIES_AT_ONCE", meshes)
-        monkeypatch.setattr(evaluation_truth, "JOINTS_AT_ONCE", joints)
+        monkeypatch.setattr(measures, "_BODIES_AT_ONCE", meshes)
+        monkeypatch.setattr(truth, "JOINTS_AT_ONCE", joints)
         body = Spied.load(path)
         assert isinstance(body, Spied)
         measurer = Measurer(

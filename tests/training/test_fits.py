@@ -28,14 +28,14 @@ from diffhmr.datasets.mixture import Mixture
 from diffhmr.errors import UserError
 from diffhmr.fitting.fits import fit_values
 from diffhmr.geometry.camera import project_crop
-from diffhmr.training import Trainer, run
-from diffhmr.training_dry_run import dry_run
-from diffhmr.training_fits import FitSupervision
-from diffhmr.training_processes import Processes
+from diffhmr.training.dry_run import dry_run
+from diffhmr.training.fits import FitSupervision
+from diffhmr.training.loop import Trainer, run
+from diffhmr.training.processes import Processes
 from tests.datasets.labelled_samples import Sample, write_sample
-from tests.test_training import Killed, assert_same_weights, make_config, run_until
+from tests.training.test_loop import Killed, assert_same_weights, make_config, run_until
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 ALONE = Processes(0, 1, torch.device("cpu"))
 COUNT = 20
 
@@ -258,7 +258,7 @@ def test_a_killed_run_ends_as_one_that_was_not(tmp_path: Path, sample: Sample, m
 
     # The fits of step 4 are on disk, its state is not: the run goes on at step 2 with the fits of step 2.
     with monkeypatch.context() as patch:
-        patch.setattr("diffhmr.training.save_state", dying)
+        patch.setattr("diffhmr.training.loop.save_state", dying)
         with pytest.raises(Killed):
             run(killed, resume=True)
     assert load_state(killed.output / "run/state.pt").step == 2

@@ -34,7 +34,7 @@ from diffhmr.fitting.prior import load_prior
 from diffhmr.fitting.smplify import MIN_JOINTS, camera_for, labelled_joints, reprojection_score, smplify
 from diffhmr.geometry.camera import box_to_normalised
 from diffhmr.models import HmrModel
-from diffhmr.training_processes import Processes
+from diffhmr.training.processes import Processes
 
 FITS_FOLDER = "fits"
 EXTREME_BETA = 3.0

@@ -14,19 +14,19 @@ import torchvision
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from diffhmr import foreign_checkpoints
 from diffhmr.batch import ImageBatch
 from diffhmr.body.model import BodyModel
 from diffhmr.checkpoint import UNKNOWN_SHA256, load_checkpoint, load_weights, read_metadata
 from diffhmr.config import ExperimentConfig, SamplerConfig
 from diffhmr.config_file import config_from_dict
 from diffhmr.errors import UserError
-from diffhmr.foreign_checkpoints import Project, read_foreign, write_foreign
+from diffhmr.foreign import checkpoints
+from diffhmr.foreign.checkpoints import Project, read_foreign, write_foreign
 from diffhmr.geometry.camera import project_crop
 from diffhmr.models import build_model
 from tests.body.test_files import smpl_sized_fields
-from tests.foreign_weights import prohmr_layout, random_weights, resnet50_layout, spin_forward, spin_layout
-from tests.test_foreign_files import Evil
+from tests.foreign.test_files import Evil
+from tests.foreign.weights import prohmr_layout, random_weights, resnet50_layout, spin_forward, spin_layout
 
 RESNET50 = {"kind": "image", "backbone": "resnet50"}
 
@@ -129,7 +129,7 @@ def test_without_smpl_at_hand(
     tmp_path: Path, imported_spin: Path, monkeypatch: pytest.MonkeyPatch, toy_body_path: Path
 ) -> None:
     later = tmp_path / "SMPL_NEUTRAL.npz"
-    monkeypatch.setattr(foreign_checkpoints, "SMPL_PATH", later)
+    monkeypatch.setattr(checkpoints, "SMPL_PATH", later)
     weights = read_foreign(imported_spin.with_name("model_checkpoint.pt"), "spin")
     write_foreign(weights, tmp_path / "a.safetensors")
     metadata = read_metadata(tmp_path / "a.safetensors")
@@ -147,7 +147,7 @@ def test_any_smpl_will_do_when_its_checksum_is_unknown(
     imported_spin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     later = tmp_path / "SMPL_NEUTRAL.npz"
-    monkeypatch.setattr(foreign_checkpoints, "SMPL_PATH", later)
+    monkeypatch.setattr(checkpoints, "SMPL_PATH", later)
     write_foreign(read_foreign(imported_spin.with_name("model_checkpoint.pt"), "spin"), tmp_path / "a.safetensors")
     np.savez(later, **smpl_sized_fields())
     assert load_checkpoint(tmp_path / "a.safetensors").body.is_smpl

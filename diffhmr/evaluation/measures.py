@@ -16,9 +16,9 @@ from torch import Tensor
 from diffhmr.batch import Prediction, Targets
 from diffhmr.body.joints import COCO17_FROM_SPIN49, SPIN49
 from diffhmr.body.params import SmplParams
-from diffhmr.evaluation_sums import HITS, Measures
-from diffhmr.evaluation_terms import AUC_MM, PCK_MM, PIXEL_CROP, EvaluationProtocol
-from diffhmr.evaluation_truth import Bodies, Points, body_joints, predicted_points, true_meshes, true_points
+from diffhmr.evaluation.sums import HITS, Measures
+from diffhmr.evaluation.terms import AUC_MM, PCK_MM, PIXEL_CROP, EvaluationProtocol
+from diffhmr.evaluation.truth import Bodies, Points, body_joints, predicted_points, true_meshes, true_points
 from diffhmr.geometry.align import fit_similarity, root_align, similarity_align
 from diffhmr.geometry.camera import project_crop
 from diffhmr.metrics.distribution import (

@@ -14,7 +14,7 @@ from diffhmr.body.joints import SPIN49, JointSet, extended
 from diffhmr.body.model import BodyModel
 from diffhmr.body.params import SmplParams
 from diffhmr.errors import UserError
-from diffhmr.evaluation_terms import EvaluationProtocol, TruthBody, stored_slots
+from diffhmr.evaluation.terms import EvaluationProtocol, TruthBody, stored_slots
 
 JOINTS_AT_ONCE = 1664
 """Bodies whose joints are computed at once."""

@@ -12,10 +12,10 @@ from diffhmr.config import ExperimentConfig
 from diffhmr.config_file import dump_config
 from diffhmr.errors import UserError
 from diffhmr.models import HmrModel
-from diffhmr.training import Trainer
-from diffhmr.training_data import StepSlice, step_batches
-from diffhmr.training_log import format_duration
-from diffhmr.training_processes import Processes, join_processes
+from diffhmr.training.data import StepSlice, step_batches
+from diffhmr.training.log import format_duration
+from diffhmr.training.loop import Trainer
+from diffhmr.training.processes import Processes, join_processes
 
 
 def dry_run(config: ExperimentConfig) -> str:

@@ -20,6 +20,7 @@ READING_ORDER = [
     ["diffhmr.config_file"],
     ["diffhmr.geometry.", "diffhmr.diffusion."],
     ["diffhmr.body."],
+    ["diffhmr.motion."],
     ["diffhmr.batch"],
     ["diffhmr.losses"],
     ["diffhmr.metrics."],

@@ -41,7 +41,7 @@ def fit_mixture(
         seed: of the start.
 
     Raises:
-        UserError: there are fewer poses than numbers in a pose.
+        UserError: there are fewer poses than numbers in a pose, or fewer different ones than components.
     """
     count, size = poses.shape
     if count < max(size, components):
@@ -76,6 +76,8 @@ def _spread_out(poses: Floats, count: int, generator: np.random.Generator) -> Fl
     centres = [poses[generator.integers(len(poses))]]
     for _ in range(count - 1):
         distance = np.min([np.square(poses - centre).sum(1) for centre in centres], axis=0)
+        if not distance.any():
+            raise UserError(f"only {len(centres)} of the poses are different; take fewer components or other poses")
         centres.append(poses[generator.choice(len(poses), p=distance / distance.sum())])
     return np.stack(centres)
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import pickle
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,8 +67,7 @@ class PosePrior:
         Raises:
             UserError: a shape does not fit, a number is not finite, a weight not positive, or a covariance singular.
         """
-        count = len(weights)
-        shapes = (means.shape, covariances.shape, weights.shape)
+        count, shapes = weights.size, (means.shape, covariances.shape, weights.shape)
         if shapes != ((count, POSE_NUMBERS), (count, POSE_NUMBERS, POSE_NUMBERS), (count,)) or count == 0:
             raise UserError(f"its means, covariances and weights have the shapes {shapes}; {_REMEDY}")
         if not all(np.isfinite(values).all() for values in (means, covariances, weights)) or (weights <= 0).any():
@@ -98,9 +97,9 @@ def load_prior(path: str | Path | None = None) -> PosePrior:
             with np.load(path, allow_pickle=False) as content:
                 arrays = [content[name].astype(np.float64) for name in ("means", "covars", "weights")]
         else:
-            pickled = load_pickle(path)
+            pickled = load_pickle(path, "a pose prior")
             arrays = [to_array(pickled[name]).astype(np.float64) for name in ("means", "covars", "weights")]
-    except (KeyError, ValueError, OSError, EOFError, zipfile.BadZipFile, pickle.UnpicklingError) as error:
+    except (KeyError, ValueError, TypeError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"{path} is damaged or no pose prior ({error}); {_REMEDY}") from error
     try:
         return PosePrior.from_mixture(*arrays)

@@ -51,3 +51,7 @@ def test_round_trip_through_a_file(tmp_path: Path) -> None:
 def test_too_few_poses() -> None:
     with pytest.raises(UserError, match="too few"):
         fit_mixture(np.zeros((10, POSE_NUMBERS)))
+    still = np.repeat(two_clusters(8)[:2], 50, axis=0)
+    assert len(fit_mixture(still, 2).weights) == 2
+    with pytest.raises(UserError, match="only 2 of the poses are different"):
+        fit_mixture(still, 3)

@@ -87,8 +87,16 @@ def test_bad_files_are_refused(tmp_path: Path) -> None:
         with pytest.raises(UserError, match=name):
             load_prior(tmp_path / name)
     (tmp_path / "text.npz").write_text("no archive")
-    with pytest.raises(UserError, match=r"text\.npz"):
-        load_prior(tmp_path / "text.npz")
+    np.savez_compressed(tmp_path / "whole.npz", **good)
+    torn = bytearray((tmp_path / "whole.npz").read_bytes())
+    torn[60] ^= 0xFF  # zlib, not the checksum of the archive, is the first to notice
+    (tmp_path / "torn.npz").write_bytes(torn)
+    np.savez(tmp_path / "number.npz", **good | {"weights": np.float64(1)})
+    with open(tmp_path / "single.npz", "wb") as stream:
+        np.save(stream, good["means"])
+    for name in ("text.npz", "torn.npz", "number.npz", "single.npz"):
+        with pytest.raises(UserError, match=name):
+            load_prior(tmp_path / name)
 
 
 def test_knees_and_elbows_bend_one_way() -> None:

@@ -19,7 +19,7 @@ _BLOCKS_PER_RESTART = 8
 _START_OF_SCAN, _RESTART_INTERVAL = 0xDA, 0xDD
 _SEQUENTIAL_FRAMES = (0xC0, 0xC1)  # Huffman-coded in one pass; others are progressive, lossless or arithmetic
 _OTHER_FRAMES = (0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF)
-_STANDALONE = (0x01, 0xD8, *range(0xD0, 0xD8))
+_STANDALONE = (0x00, 0x01, 0xD8, *range(0xD0, 0xD8))
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,11 @@ def read_header(data: bytes) -> JpegHeader | None:
     """The header of the JPEG file ``data``, or None if it is none or its end is missing."""
     frame, interval, position = b"", 0, 2
     size_at, kind = 0, 0
-    while data[:2] == b"\xff\xd8" and position + 4 <= len(data) and data[position] == 0xFF:
+    while data[:2] == b"\xff\xd8" and 0 <= position <= len(data) - 4:
         marker = data[position + 1]
+        if data[position] != 0xFF:  # bytes that belong to nothing, which decoders skip
+            position = data.find(b"\xff", position)
+            continue
         if marker == 0xFF or marker in _STANDALONE:
             position += 1 if marker == 0xFF else 2
             continue

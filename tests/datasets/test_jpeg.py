@@ -96,6 +96,23 @@ def test_header_of_other_and_torn_files() -> None:
     assert turned is not None and (turned.width, turned.height) == (160, 96)
 
 
+@pytest.mark.parametrize("rubbish", [b"\0\0", b"\xff\xff", b"abc\xff\0de"])
+def test_bytes_between_the_parts_of_a_header(rubbish: bytes) -> None:
+    """Some cameras and programs leave them; decoders warn and go on."""
+    data = encode_jpeg(rough(160, 96))
+    second = 4 + int.from_bytes(data[4:6], "big")
+    odd = data[:second] + rubbish + data[second:]
+    header = read_header(odd)
+    assert header is not None and (header.width, header.height) == (160, 96)
+    cut = cut_window(odd, header, Window(40, 30, 90, 60))
+    assert cut is not None
+    part, left, top = cut
+    np.testing.assert_array_equal(
+        decode(part, 1)[30 - top : 60 - top, 40 - left : 90 - left], decode(data, 1)[30:60, 40:90]
+    )
+    assert read_header(odd[:-2]) is None
+
+
 def test_a_lost_marker_is_noticed() -> None:
     data = bytearray(encode_jpeg(rough(320, 200)))
     header = read_header(bytes(data))

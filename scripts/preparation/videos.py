@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 import cv2
@@ -28,7 +28,9 @@ def count_frames(path: Path) -> int:
     try:
         if not capture.isOpened() or not capture.set(cv2.CAP_PROP_FORMAT, -1):  # -1: packets as they are
             return 0
-        return sum(1 for _ in _until_gap(capture, path))
+        # Frames that are decoded from later ones are stored after them.
+        times = sorted(_times(capture))
+        return sum(1 for _ in _until_gap(times, _longest_step(capture), path))
     finally:
         capture.release()
 
@@ -52,7 +54,7 @@ def read_frames(path: Path, wanted: Collection[int]) -> Iterator[tuple[int, np.n
     last = max(remaining, default=-1)
     capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
     try:
-        for number in _until_gap(capture, path):
+        for number in _until_gap(_times(capture), _longest_step(capture), path):
             if number in remaining:
                 done, image = capture.retrieve()
                 if not done:
@@ -67,20 +69,28 @@ def read_frames(path: Path, wanted: Collection[int]) -> Iterator[tuple[int, np.n
         raise UserError(f"{path}: frame {min(remaining)} cannot be decoded; download the video again, or leave it out")
 
 
-def _until_gap(capture: cv2.VideoCapture, path: Path) -> Iterator[int]:
-    """Number of each frame that ``capture`` stands on, up to the end or the first jump in time.
+def _times(capture: cv2.VideoCapture) -> Iterator[float]:
+    """Step from frame to frame; the time of each in milliseconds."""
+    while capture.grab():
+        yield capture.get(cv2.CAP_PROP_POS_MSEC)
+
+
+def _longest_step(capture: cv2.VideoCapture) -> float:
+    """Milliseconds between frames of which none is missing, at most."""
+    rate = capture.get(cv2.CAP_PROP_FPS)
+    return 1500 / rate if math.isfinite(rate) and rate > 0 else math.inf
+
+
+def _until_gap(times: Iterable[float], longest: float, path: Path) -> Iterator[int]:
+    """Number of each of the frames with these ``times``, up to the end or the first step that is too long.
 
     Where data are damaged, decoders go on with the next frame that they understand: a mere count would then give later
     pictures the labels of earlier ones.
     """
-    rate = capture.get(cv2.CAP_PROP_FPS)
-    longest = 1500 / rate if math.isfinite(rate) and rate > 0 else math.inf
-    number, before = 0, -math.inf
-    while capture.grab():
-        now = capture.get(cv2.CAP_PROP_POS_MSEC)
+    before = -math.inf
+    for number, now in enumerate(times):
         if number and now - before > longest:
             _log.warning("%s: frames are missing after number %d; the rest is not used", path, number - 1)
             return
         before = now
         yield number
-        number += 1

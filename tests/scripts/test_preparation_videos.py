@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import cv2
 import pytest
@@ -20,8 +19,13 @@ def people(free_body: BodyModel) -> CapturedPeople:
 
 
 @pytest.mark.parametrize(
-    ("name", "code", "rate"), [("a.mp4", "mp4v", 50), ("a.avi", "MJPG", 25), ("b.avi", "XVID", 30)]
-)
+    ("name", "code", "rate"),
+    [
+        ("a.mp4", "mp4v", 50), ("a.avi", "MJPG", 25), ("b.avi", "XVID", 30),
+        # The encoder of MPEG-2 stores frames in another order than that of their times, as most of H.264 do.
+        ("b.mp4", "MPG2", 50), ("a.mkv", "MPG2", 25), ("c.avi", "MPG2", 25),
+    ],
+)  # fmt: skip
 def test_every_frame_shows_its_own_number(
     people: CapturedPeople, tmp_path: Path, name: str, code: str, rate: float
 ) -> None:
@@ -63,20 +67,6 @@ def test_what_is_no_video_has_no_frames(tmp_path: Path) -> None:
     assert list(read_frames(path, [])) == []
 
 
-class JumpingCapture:
-    """Frames at 50 per second, of which some do not come."""
-
-    def __init__(self, milliseconds: list[float]) -> None:
-        self.rest = milliseconds
-
-    def grab(self) -> bool:
-        self.now = self.rest.pop(0) if self.rest else None
-        return self.now is not None
-
-    def get(self, what: int) -> Any:
-        return 50.0 if what == cv2.CAP_PROP_FPS else self.now
-
-
 @pytest.mark.parametrize(
     ("milliseconds", "count"),
     [
@@ -88,8 +78,7 @@ class JumpingCapture:
     ],
 )
 def test_a_jump_in_time_ends_the_video(milliseconds: list[float], count: int) -> None:
-    capture = JumpingCapture(milliseconds)
-    assert list(_until_gap(capture, Path("a.mp4"))) == list(range(count))  # type: ignore[arg-type]
+    assert list(_until_gap(milliseconds, 30, Path("a.mp4"))) == list(range(count))
 
 
 def test_damage_in_the_middle_moves_no_frame(people: CapturedPeople, tmp_path: Path) -> None:

@@ -13,6 +13,9 @@ from diffhmr.body.params import SmplParams
 from diffhmr.checkpoint import load_checkpoint
 from diffhmr.fitting.prior import PosePrior, load_prior
 from diffhmr.fitting.smplify import (
+    _Problem,
+    _torso_weight,
+    _used,
     camera_for,
     geman_mcclure,
     labelled_joints,
@@ -20,6 +23,7 @@ from diffhmr.fitting.smplify import (
     smplify,
 )
 from diffhmr.geometry.camera import project_crop
+from diffhmr.geometry.rotation import matrix_to_axis_angle
 from diffhmr.inference.predict import KEYPOINT_CHECKPOINT
 from tests.fitting.people import distance_px, mpjpe_mm, noisy_people
 
@@ -48,6 +52,34 @@ def test_score_of_a_known_shift(free_body: BodyModel) -> None:
     shifted[1, :, 2] = 0
     shifted[1, :, :2] = torch.nan
     assert reprojection_score(joints, people.camera, shifted)[1] == 0
+
+
+def test_losses_are_those_of_spin(free_body: BodyModel, prior: PosePrior) -> None:
+    """Both stages written out in pixels of a crop of 224 px with focal length 5000 px."""
+    people = noisy_people(free_body, 3)
+    keypoints = people.keypoints.clone()
+    keypoints[..., 2] = torch.rand(3, 49, generator=torch.Generator().manual_seed(0))
+    keypoints[1, 5, 2] = 0  # a shoulder that OpenPose did not see: the annotators' torso counts
+    orient, pose = (matrix_to_axis_angle(part) for part in (people.start.global_orient, people.start.body_pose))
+    pose, betas = pose.flatten(1), people.start.betas
+    transl = torch.tensor([[0.1, -0.2, 48.0], [0.0, 0.1, 52.0], [-0.1, 0.0, 50.0]])
+    joints = free_body.joints(people.start, SPIN49) + transl[:, None]
+    apart = (5000 * joints[..., :2] / joints[..., 2:] + 112) - 112 * (keypoints[..., :2] + 1)
+    names = SPIN49.joint_names
+    detected = [names.index(f"{side}_{part}") for part in ("hip", "shoulder") for side in ("right", "left")]
+    annotated = [25 + 2, 25 + 3, 25 + 8, 25 + 9]
+    chosen = torch.tensor([detected, annotated, detected])
+    squares = apart.square().sum(-1).gather(1, chosen).sum(1)
+    problem = _Problem(free_body, prior, *_used(keypoints), _torso_weight(keypoints))
+    first = problem.camera_loss(orient, pose, betas, transl, torch.tensor([48.0, 52.5, 50.0]))
+    torch.testing.assert_close(first, squares + 100**2 * torch.tensor([0.0, 0.25, 0.0]), rtol=1e-4, atol=0)
+    confidence = keypoints[..., 2].clone()
+    confidence[:, [1, 9, 12, 27, 28]] = 0
+    robust = 100**2 * apart.square() / (100**2 + apart.square())
+    bent = torch.stack([pose[:, 52], -pose[:, 55], -pose[:, 9], -pose[:, 12]], dim=1).exp().square().sum(1)
+    expected = (confidence.square() * robust.sum(-1)).sum(1) + 4.78**2 * prior(pose) + 15.2**2 * bent
+    expected += 5**2 * betas.square().sum(1)
+    torch.testing.assert_close(problem.body_loss(orient, pose, betas, transl), expected, rtol=1e-4, atol=0)
 
 
 def test_joints_with_two_names_count_once(free_body: BodyModel) -> None:

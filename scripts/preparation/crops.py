@@ -81,11 +81,14 @@ def move_rows(rows: dict[str, np.ndarray], cuts: list[Cut]) -> dict[str, np.ndar
     moved = dict(rows)
 
     def move(points: np.ndarray) -> np.ndarray:
-        return np.stack([cut.points(of_row) for cut, of_row in zip(cuts, points, strict=True)])
+        new = np.empty(points.shape)  # there may be no row
+        for row, cut in enumerate(cuts):
+            new[row] = cut.points(points[row])
+        return new
 
     moved["center"] = move(rows["center"])
     moved["scale"] = rows["scale"] * factors
-    moved["image_size"] = np.array([cut.size for cut in cuts], np.int64)
+    moved["image_size"] = np.array([cut.size for cut in cuts], np.int64).reshape(len(cuts), 2)
     for name in {"part", "openpose"} & rows.keys():
         known = rows[name][..., 2:] > 0
         moved[name] = np.concatenate([np.where(known, move(rows[name][..., :2]), 0), rows[name][..., 2:]], axis=-1)
@@ -140,9 +143,7 @@ def write_crops(
     kept = sorted(cuts)
     taken = {name: array[kept] for name, array in rows.items()}
     taken["imgname"] = np.array([names[row] for row in kept], np.str_)
-    if kept:
-        taken = move_rows(taken, [cuts[row] for row in kept])
-    return taken, len(rows["imgname"]) - len(kept)
+    return move_rows(taken, [cuts[row] for row in kept]), len(rows["imgname"]) - len(kept)
 
 
 def write_pictures(pictures: Iterable[tuple[str, np.ndarray]], folder: Path, names: np.ndarray) -> None:

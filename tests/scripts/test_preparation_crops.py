@@ -104,6 +104,20 @@ def test_labels_move_with_their_pictures(tmp_path: Path) -> None:
         np.testing.assert_allclose(moved["area"][row], 15_000 * factor**2)
 
 
+def test_rows_that_are_all_outside_leave_arrays_of_the_same_names(tmp_path: Path) -> None:
+    some = rows(2, np.random.default_rng(0))
+    none = some | {"center": np.full((2, 2), -5000.0)}
+    pictures = [("some/0.png", np.zeros((HEIGHT, WIDTH, 3), np.uint8))]
+    (whole, _), (empty, outside) = (
+        write_crops(labels, pictures, tmp_path, Path(), CropSettings()) for labels in (some, none)
+    )
+    assert outside == 2
+    assert {name: array.shape[1:] for name, array in empty.items()} == {
+        name: array.shape[1:] for name, array in whole.items()
+    }
+    assert all(len(array) == 0 for array in empty.values())
+
+
 def test_pictures_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     labels = rows(2, np.random.default_rng(0))
     labels["image_size"] = np.tile([100, 100], (2, 1))

@@ -30,14 +30,14 @@ from scipy.spatial.transform import Rotation
 from diffhmr.command_line import run_command
 from diffhmr.errors import UserError
 from diffhmr.files import atomic_path
-from scripts.preparation.job import COUNT, FileKind, Finding, Piece, main
+from scripts.preparation.job import COUNT, FileKind, Finding, Piece, State, main
 
 SITE = "https://amass.is.tue.mpg.de"
 SPLITS = {
-    "validation": ("HumanEva", "MPI_HDM05", "HDM05", "SFU", "MPI_mosh", "MoSh"),
-    "test": ("Transitions_mocap", "Transitions", "SSM_synced", "SSM"),
+    "validation": (("HumanEva",), ("HDM05", "MPI_HDM05"), ("SFU",), ("MoSh", "MPI_mosh")),
+    "test": (("Transitions", "Transitions_mocap"), ("SSM", "SSM_synced")),
 }
-"""Subsets of these splits, under the names of both kinds of archives; all others are for training."""
+"""Subsets of these splits, each under its names in both kinds of archives; all others are for training."""
 
 TRAIN = "train"
 NUM_JOINTS = 22
@@ -82,17 +82,22 @@ class Amass:
         return cls(arguments.fps, arguments.min_seconds, tuple(arguments.exclude))
 
     def check(self, root: Path) -> list[Finding]:
-        """Number of recordings of each split, and of each subset that is there."""
+        """Number of recordings of each subset that is there, and the subsets that a split lacks.
+
+        How many recordings a subset has is not known here: each release has some more.
+        """
         remedy = f'register at {SITE}, download subsets as "SMPL+H G" and unpack them side by side, as RAW/CMU/01/...'
-        subsets = _subsets(root)
-        counts = {subset: len(_recordings(root / subset)) for subset in subsets}
+        counts = {subset: count for subset in _subsets(root) if (count := len(_recordings(root / subset)))}
         total = sum(counts.values())
         findings = [Finding("recordings", root, "found" if total else "missing", f"{total} files", True, remedy)]
         for split in (TRAIN, *SPLITS):
-            theirs = {subset: counts[subset] for subset in subsets if split_of(subset) == split and counts[subset]}
-            usual = "all other subsets" if split == TRAIN else ", ".join(SPLITS[split])
-            detail = ", ".join(f"{subset} {count}" for subset, count in theirs.items()) or f"none of {usual}"
-            findings.append(Finding(f"subsets for {split}", root, "found" if theirs else "missing", detail, False))
+            theirs = [f"{subset} {count}" for subset, count in counts.items() if split_of(subset) == split]
+            absent = [names[0] for names in SPLITS.get(split, ()) if counts.keys().isdisjoint(names)]
+            if not theirs and not absent:
+                absent = ["the other subsets"]
+            state: State = "missing" if not theirs else "incomplete" if absent else "found"
+            detail = ", ".join(theirs + ([f"none of {', '.join(absent)}"] if absent else []))
+            findings.append(Finding(f"subsets for {split}", root, state, detail, False, splits=(split,)))
         return findings
 
     def pieces(self, root: Path, splits: Sequence[str] | None) -> list[Piece]:
@@ -149,7 +154,7 @@ class Amass:
 
 def split_of(subset: str) -> str:
     """The split of a subset."""
-    return next((split for split, subsets in SPLITS.items() if subset in subsets), TRAIN)
+    return next((split for split, subsets in SPLITS.items() if any(subset in names for names in subsets)), TRAIN)
 
 
 def frame_indices(count: int, framerate: float, fps: float) -> np.ndarray:
@@ -198,7 +203,8 @@ def _subsets(root: Path) -> list[str]:
 
 def _recordings(folder: Path, deep: bool = True) -> list[Path]:
     found = folder.rglob if deep else folder.glob
-    return sorted(path for pattern in _PATTERNS for path in found(pattern))
+    # Names with a dot in front are what macOS puts into archives beside the files.
+    return sorted(path for pattern in _PATTERNS for path in found(pattern) if not path.name.startswith("."))
 
 
 def _key(root: Path, folder: Path) -> str:

@@ -10,8 +10,8 @@ from scipy.spatial.transform import Rotation
 
 from diffhmr.command_line import run_command
 from diffhmr.datasets.archive import MotionArchive
-from diffhmr.datasets.random import item_seeds
 from diffhmr.errors import UserError
+from diffhmr.random import item_seeds
 from scripts.prepare_amass import frame_indices, jumps, prepare, read_meta
 from tests.releases.amass import RECORDINGS, SECONDS, TrueRecording, write_amass
 
@@ -121,17 +121,32 @@ def test_damaged_files_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[s
         assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "other" / name).read_bytes()
 
 
+def test_what_macos_puts_beside_the_files_is_no_recording(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = tmp_path / "raw"
+    write_amass(root)
+    (root / "CMU/01/._01_01_poses.npz").write_bytes(b"Mac OS X        ")
+    (root / "__MACOSX/CMU/01").mkdir(parents=True)
+    (root / "__MACOSX/CMU/01/._01_01_poses.npz").write_bytes(b"Mac OS X        ")
+    assert run(root, tmp_path / "out", "--check") == 0
+    assert "ACCAD 1, CMU 5  " in capsys.readouterr().out
+    assert run(root, tmp_path / "out") == 0
+
+
 def test_check(
     release: tuple[Path, dict[str, TrueRecording]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(tmp_path / "nothing", tmp_path, "--check") == 0
     told = capsys.readouterr().out
     assert "0 files" in told and "https://amass.is.tue.mpg.de" in told
+    assert "missing     subsets for train       none of the other subsets" in told
+    assert "missing     subsets for test        none of Transitions, SSM" in told
     assert run(tmp_path / "nothing", tmp_path) == 2
     assert "recordings missing" in capsys.readouterr().err
     assert run(release[0], tmp_path, "--check") == 0
     told = capsys.readouterr().out
-    assert "8 files" in told and "ACCAD 1, CMU 5" in told and "SSM 1" in told
+    assert "8 files" in told and "found       subsets for train       ACCAD 1, CMU 5" in told
+    assert "incomplete  subsets for validation  SFU 1, none of HumanEva, HDM05, MoSh" in told
+    assert "incomplete  subsets for test        SSM 1, none of Transitions" in told
     assert run(release[0], tmp_path, "--fps", "0") == 2
 
 

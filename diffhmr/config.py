@@ -35,11 +35,18 @@ class EncoderConfig(Section):
     weights: Literal["none", "imagenet"] = "none"  # not stated in the paper; SPIN starts from ImageNet
     norm: Literal["batch", "frozen"] = "batch"  # frozen: BatchNorm uses its running statistics and does not learn
     pooling: Literal["average", "joints"] = "average"  # joints: through detected keypoints; not in the paper
-    # keypoints, and image with pooling joints (always mlp): a network over 17 COCO points
+    # keypoints, and image with pooling joints, which has to have an mlp: a network over 17 COCO points
     network: Literal["transformer", "mlp"] = "transformer"  # mlp: much cheaper, for training on a CPU
     width: int = Field(default=256, gt=0)
     layers: int = Field(default=4, gt=0)
     heads: int = Field(default=4, gt=0)  # transformer
+
+    @model_validator(mode="after")
+    def _network_behind_the_detector(self) -> EncoderConfig:
+        if self.kind == "image" and self.pooling == "joints" and self.network != "mlp":
+            raise ValueError(f"network is {self.network}, but behind detected keypoints (pooling: joints) there is "
+                             "always an mlp: write network: mlp")  # fmt: skip
+        return self
 
 
 class RegressorConfig(Section):

@@ -218,7 +218,7 @@ def test_spin_and_diffhmr_start_each_others_encoder_and_regressor(
 
 def test_keypoints_give_images_everything_behind_the_detector(tmp_path: Path, body: BodyModel) -> None:
     keypoints = make_config(encoder={"kind": "keypoints", "network": "mlp", "width": 16, "layers": 1})
-    images = make_config(encoder={"kind": "image", "pooling": "joints", "width": 16, "layers": 1})
+    images = make_config(encoder={"kind": "image", "pooling": "joints", "network": "mlp", "width": 16, "layers": 1})
     given, other, model = (build_model(config.model, body) for config in (keypoints, images, images))
     save_model(tmp_path / "keypoints.safetensors", given, keypoints, body, step=0)
     save_model(tmp_path / "images.safetensors", other, images, body, step=0)

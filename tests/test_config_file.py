@@ -166,6 +166,15 @@ def test_dump_reads_back_equal(write: Any) -> None:
     assert config_from_dict(config_to_dict(config)) == config
 
 
+def test_the_network_behind_detected_keypoints_is_an_mlp(write: Any) -> None:
+    """The transformer is the default, of keypoints: nobody should think that a picture's points go through one."""
+    text = "name: a\nmodel: {encoder: {kind: image, pooling: joints, width: 64}}\n"
+    assert "model.encoder: network is transformer, but behind detected keypoints" in problems_of(write(text))
+    assert load_config(write(text), ["model.encoder.network=mlp"]).model.encoder.width == 64
+    keypoints = ["data.images=off", "model.encoder.kind=keypoints", "model.encoder.pooling=average"]
+    assert load_config(write(text), keypoints).model.encoder.network == "transformer"
+
+
 def test_from_dict_names_its_source() -> None:
     with pytest.raises(ConfigError, match=r"^old checkpoint: train\.lrr: unknown key"):
         config_from_dict({"name": "a", "train": {"lrr": 1}}, "old checkpoint")

@@ -240,7 +240,8 @@ def test_a_torchvision_network(tmp_path: Path, toy_body: BodyModel, backbone: st
     imported = read_foreign(save(tmp_path / "a.pth", network.state_dict(), ""), "torchvision")
     assert imported.backbone == backbone and imported.left_out == ("fc.weight", "fc.bias")
     write_foreign(imported, tmp_path / "a.safetensors")
-    encoder = {"kind": "image", "backbone": backbone, "pooling": "joints" if backbone == "resnet18" else "average"}
+    encoder = {"kind": "image", "backbone": backbone, "network": "mlp"}
+    encoder["pooling"] = "joints" if backbone == "resnet18" else "average"
     config = make_config(encoder=encoder, denoiser={"width": 16, "blocks": 1}).model
     model = build_model(config, toy_body)
     before = {name: value.clone() for name, value in model.state_dict().items()}

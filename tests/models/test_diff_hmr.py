@@ -43,7 +43,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "keypoint_mlp": {"encoder": {"network": "mlp"}},
     "image": {"encoder": {"kind": "image"}},
     "image_frozen": {"encoder": {"kind": "image", "norm": "frozen"}},
-    "image_joints": {"encoder": {"kind": "image", "pooling": "joints", "width": 32, "layers": 1}},
+    "image_joints": {"encoder": {"kind": "image", "pooling": "joints", "network": "mlp", "width": 32, "layers": 1}},
 }
 
 

@@ -508,7 +508,7 @@ def test_start_from_other_weights(tmp_path: Path) -> None:
 
 
 def test_a_missing_detector_says_what_to_do(tmp_path: Path) -> None:
-    image: dict[str, dict[str, Any]] = {"model": {"encoder": {"kind": "image", "pooling": "joints"}}}
+    image: dict[str, dict[str, Any]] = {"model": {"encoder": {"kind": "image", "pooling": "joints", "network": "mlp"}}}
     config = make_config(tmp_path, **image, data={"images": True})
     config = config.model_copy(update={"init_detector": tmp_path / "nothing.safetensors"})
     with pytest.raises(UserError, match=r"init_detector not found: .*nothing.safetensors; train it first"):

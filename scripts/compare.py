@@ -1,8 +1,9 @@
 """A table of evaluations: python -m scripts.compare A.json B.json ... [--format text|markdown|csv]
 
 The files are what ``eval.py --out`` writes. Numbers of different protocols are not comparable, so such files are
-refused with the first difference. The best value of a metric is marked with a star (bold in Markdown, a column in CSV)
-where more or less of it is better, among the runs over the most people; a run over fewer people is named so.
+refused with the first difference. How large the pictures are that a model reads, how many samples it draws and where
+files lie is no difference. The best value of a metric is marked with a star (bold in Markdown, a column in CSV) where
+more or less of it is better, among the runs over the most people; a run over fewer people is named so.
 """
 
 from __future__ import annotations
@@ -21,12 +22,14 @@ from diffhmr.command_line import CommandParser, run_command
 from diffhmr.errors import UserError
 from diffhmr.files import require_file
 
-_PART = re.compile(r"(.*) \(first \d+ of (\d+)\)")
+_PART = re.compile(r"(.*) \(first \d+ of (\d+)(?:, (.*))?\)")
 
 # How good a value is, by the last word of its name that says so; less is better where None.
 _MORE_IS_BETTER = ("pck", "auc", "accuracy", "iou", "f1")
 _NO_DIRECTION = ("apd", "diversity", "mean_pose", "num")
 _LESS_IS_BETTER = ("_mm", "_px", "_deg", "ece", "_mm_per_frame2")
+_OF_THE_SAMPLES = ("ece", "mean_of_samples")
+"""What begins so changes with the number of samples, also of the same model."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,7 @@ def read_run(path: Path) -> Run:
     people = content["protocol"].get("people")
     total = people.get("test_items") if isinstance(people, dict) else None
     if part is not None:
-        name, total = part[1], int(part[2])
+        name, total = f"{part[1]} ({part[3]})" if part[3] else part[1], int(part[2])
     content["protocol"]["name"] = name
     metrics = dict(_numbers(content["metrics"]))
     return Run(path, content, metrics, content["num_items"], total if isinstance(total, int) else None)
@@ -93,13 +96,29 @@ def require_same_protocol(runs: Sequence[Run]) -> None:
     """Raises: UserError: two runs differ in the data set or in what was measured how."""
     for run in runs[1:]:
         for name in ("dataset", "protocol"):
-            difference = _first_difference(runs[0].content.get(name), run.content.get(name), name)
+            one, other = (_terms(content.get(name)) for content in (runs[0].content, run.content))
+            difference = _first_difference(one, other, name)
             if difference is not None:
-                where, one, other = difference
+                where, here, there = difference
                 raise UserError(
-                    f"the numbers of {runs[0].path} and {run.path} cannot be compared: {where} is {one} in the first "
-                    f"and {other} in the second; compare runs of the same protocol"
+                    f"the numbers of {runs[0].path} and {run.path} cannot be compared: {where} is {here} in the first "
+                    f"and {there} in the second; compare runs of the same protocol"
                 )
+
+
+def _terms(protocol: Any) -> Any:
+    """What two runs must have in common.
+
+    People of label files are the same if their rows are, whatever file holds them, and the size of the pictures is the
+    model's choice.
+    """
+    people = protocol.get("people") if isinstance(protocol, Mapping) else None
+    if not isinstance(people, Mapping):
+        return protocol
+    rows = people.get("rows")
+    if isinstance(rows, Mapping) and "sha256" in rows:
+        people = {"rows": {"sha256": rows["sha256"]}, "input": people.get("input")}
+    return {**protocol, "people": {key: value for key, value in people.items() if key != "image_size"}}
 
 
 def _first_difference(one: Any, other: Any, where: str) -> tuple[str, str, str] | None:
@@ -139,8 +158,13 @@ def goodness(metric: str) -> Callable[[float], float] | None:
 
 
 def best_runs(runs: Sequence[Run], metric: str) -> set[int]:
-    """Positions of the runs with the best value; none if there is only one to choose from, or no better and worse."""
+    """Positions of the runs with the best value; none if there is only one to choose from, or no better and worse.
+
+    What depends on the number of samples has a best value among runs with the same number only.
+    """
     how = goodness(metric)
+    if any(word.startswith(_OF_THE_SAMPLES) for word in metric.split()):
+        how = how if len({run.content.get("num_samples") for run in runs}) == 1 else None
     most = max(run.num_items for run in runs)
     values = {
         index: how(run.metrics[metric])
@@ -199,7 +223,7 @@ def comparison(runs: Sequence[Run], how: str) -> str:
 
 
 def _heading(runs: Sequence[Run], labels: Sequence[str]) -> list[str]:
-    """What was measured how, and what the runs do not have in common."""
+    """What was measured how, what the runs do not have in common, and what uses the ground truth."""
     first = runs[0].content
     lines = [f"{first.get('dataset', 'unknown data set')}, protocol {first['protocol']['name']}"]
     for label, run in zip(labels, runs, strict=True):
@@ -210,8 +234,18 @@ def _heading(runs: Sequence[Run], labels: Sequence[str]) -> list[str]:
             facts.insert(0, f"{checkpoint.get('path')} (step {checkpoint.get('step')})")
         if "num_samples" in content:
             facts.append(f"{content['num_samples']} samples")
+        facts += _picture_size(content["protocol"])
         lines.append(f"- {label}: {', '.join(facts)}")
+    if any("min_of" in metric.split() for run in runs for metric in run.metrics):
+        lines += ["", "min_of n uses the ground truth: it is the error of the best of n samples."]
     return lines
+
+
+def _picture_size(protocol: Mapping[str, Any]) -> list[str]:
+    people = protocol.get("people")
+    if not isinstance(people, Mapping) or "image_size" not in people or people.get("images") is False:
+        return []
+    return [f"pictures of {people['image_size']} pixels"]
 
 
 def _text(table: list[list[str]]) -> list[str]:

@@ -79,14 +79,27 @@ def test_the_best_value_is_marked(two: list[Path]) -> None:
     assert _row(table, "mpjpe_mm min_of 1") == ["95.0", "95.0*"]  # by all digits
     assert _row(table, "mpjpe_mm min_of 25") == ["80.0*", "81.0"]
     assert _row(table, "pck_0.05") == ["0.710*", "0.700"]
-    assert _row(table, "ece_bias") == ["-0.040", "0.030*"]
+    # The calibration of few samples looks worse than that of many of the same model.
+    assert _row(table, "ece_bias") == ["-0.040", "0.030"]
     # Nothing is better or worse about the constant pose and about diversity.
     assert _row(table, "mean_pose mpjpe_mm") == ["400.0", "400.0"]
     assert _row(table, "apd_mm") == ["150.0", "200.0"]
     assert "histogram" not in table
-    head = table.splitlines()[:3]
+    head = table.splitlines()[:5]
     assert head[0] == "3dpw, protocol 3dpw-spin-v1"
     assert head[2] == "- two: runs/two.safetensors (step 1000), 200 people, 50 samples"
+    assert "min_of n uses the ground truth" in head[4]
+
+
+def test_what_depends_on_the_number_of_samples_has_a_best_value_for_the_same_number(tmp_path: Path) -> None:
+    worse = _changed(metrics__ece_bias=-0.05, metrics__mpjpe_mm={"mode": 91.0, "mean_of_samples": 89.0})
+    better = _changed(metrics__mpjpe_mm={"mode": 90.0, "mean_of_samples": 88.0})
+    for samples, marked in ((25, {1}), (100, set())):
+        worse["num_samples"] = samples
+        contents = {"worse": worse, "better": better}
+        runs = [read_run(_write(tmp_path / f"{name}.json", content)) for name, content in contents.items()]
+        assert best_runs(runs, "ece_bias") == best_runs(runs, "mpjpe_mm mean_of_samples") == marked
+        assert best_runs(runs, "mpjpe_mm mode") == {1}
 
 
 def test_markdown_and_csv(two: list[Path]) -> None:
@@ -149,6 +162,61 @@ def test_the_place_of_a_file_is_no_part_of_the_protocol(tmp_path: Path) -> None:
     moved = _changed(protocol__regressor__path="elsewhere/J_regressor_h36m.npy")
     runs = [read_run(_write(tmp_path / f"{name}.json", content)) for name, content in (("a", RESULT), ("b", moved))]
     assert "mpjpe_mm mode" in comparison(runs, "text")
+
+
+PEOPLE: dict[str, Any] = {
+    "split": "test",
+    "labels": {"path": "data/3dpw/test.npz", "sha256": "11", "meta": {"dataset": "3dpw"}},
+    "rows": {"of_file": 200, "measured": 200, "sha256": "aa"},
+    "input": "pictures",
+    "image_size": 224,
+    "test_items": 200,
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "difference"),
+    [
+        ({"image_size": 128}, None),
+        ({"labels": {"path": "/home/test.npz", "sha256": "22", "meta": {}}, "split": "all"}, None),
+        ({"rows": {"of_file": 900, "measured": 200, "sha256": "aa"}}, None),
+        ({"rows": {"of_file": 200, "measured": 200, "sha256": "bb"}}, r'rows\.sha256 is "aa" in the first and "bb"'),
+        ({"input": "the 2D keypoints of the label file"}, r'people\.input is "pictures" in the first and "the 2D keyp'),
+    ],
+)
+def test_people_are_the_same_if_their_rows_are(tmp_path: Path, change: dict[str, Any], difference: str | None) -> None:
+    contents = {"a": _changed(protocol__people=PEOPLE), "b": _changed(protocol__people={**PEOPLE, **change})}
+    runs = [read_run(_write(tmp_path / f"{name}.json", content)) for name, content in contents.items()]
+    if difference is not None:
+        with pytest.raises(UserError, match=difference):
+            comparison(runs, "text")
+        return
+    head = comparison(runs, "text").splitlines()
+    assert head[1].endswith("25 samples, pictures of 224 pixels")
+    assert head[2].endswith(f"pictures of {change.get('image_size', 224)} pixels")
+
+
+def test_synthetic_people_for_pictures_of_two_sizes(tmp_path: Path) -> None:
+    people = {"split": "test", "images": True, "image_size": 128, "occluder": 0.4, "test_items": 200}
+    runs = []
+    for name, change in (("a", {}), ("b", {"image_size": 224}), ("c", {"images": False}), ("d", {"occluder": 0.0})):
+        content = _changed(protocol__people={**people, **change})
+        runs.append(read_run(_write(tmp_path / f"{name}.json", content)))
+    comparison(runs[:2], "text")
+    for run, name in ((runs[2], "images"), (runs[3], "occluder")):
+        with pytest.raises(UserError, match=rf"protocol\.people\.{name} is"):
+            comparison([runs[0], run], "text")
+
+
+def test_part_of_a_part_of_a_release(tmp_path: Path) -> None:
+    names = ("3dpw-spin-v1 (partial release)", "3dpw-spin-v1 (first 10 of 200, partial release)")
+    contents = [_changed(protocol__name=names[0]), _changed(protocol__name=names[1], num_items=10)]
+    runs = [read_run(_write(tmp_path / f"{k}.json", content)) for k, content in enumerate(contents)]
+    assert labels_of(runs) == ["0", "1 (only 10 of 200 people)"]
+    assert comparison(runs, "text").startswith("3dpw, protocol 3dpw-spin-v1 (partial release)\n")
+    whole = read_run(_write(tmp_path / "whole.json", RESULT))
+    with pytest.raises(UserError, match=r"protocol\.name"):
+        comparison([whole, runs[1]], "text")
 
 
 def test_a_run_over_part_of_the_data_is_named_so_and_wins_nothing(tmp_path: Path) -> None:

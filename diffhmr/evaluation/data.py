@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,7 +93,8 @@ def open_people(source: Source, config: ExperimentConfig, body: BodyModel) -> Ev
     """The people of ``source`` in the form that the model of ``config`` takes.
 
     Raises:
-        UserError: the label file is missing, damaged, or has no row that the protocol measures.
+        UserError: the label file is missing, damaged, has no row that the protocol measures, or lacks what the model
+            takes or the protocol measures.
     """
     protocol = source.terms
     if protocol is SYNTHETIC:
@@ -107,17 +109,37 @@ def open_people(source: Source, config: ExperimentConfig, body: BodyModel) -> Ev
     kept = labels.rows(rows)
     use_images = config.model.encoder.kind == "image"
     root = _image_root(source, path, labels)
+    if not use_images and not (kept.keypoints[..., 2] > 0).any():
+        raise UserError(
+            f"{path} has no 2D keypoints, which this checkpoint needs; take a checkpoint that reads pictures"
+        )
     description = {
         "split": str(labels.meta.get("split", path.stem)),
-        "labels": {**_file(path), "meta": labels.meta},
-        "rows": {"of_file": len(labels), "measured": len(rows)},
-        "input": f"pictures, {config.data.image_size} x {config.data.image_size} pixels"
-        if use_images
-        else "the 2D keypoints of the label file",
+        # Where the pictures lie is nobody's business, and differs from machine to machine.
+        "labels": {**_file(path), "meta": {key: value for key, value in labels.meta.items() if key != "images"}},
+        "rows": {"of_file": len(labels), "measured": len(rows), "sha256": rows_sha256(kept)},
+        "input": "pictures" if use_images else "the 2D keypoints of the label file",
         "test_items": len(rows),
     }
-    people = LabelledPeople(kept, root, config.data.image_size, body, images=use_images, name=path.name)
-    return EvaluatedPeople(people, description, rows, kept.imgname, _crop_per_box(kept) if protocol.pck2d else None)
+    if use_images:
+        description["image_size"] = config.data.image_size
+    people = LabelledPeople(kept, root, config.data.image_size, images=use_images, name=path.name)
+    per_box = _crop_per_box(kept, path) if protocol.pck2d else None
+    return EvaluatedPeople(people, description, rows, kept.imgname, per_box)
+
+
+def rows_sha256(labels: Labels) -> str:
+    """Hash of everything in ``labels`` that decides a number: the pictures' names, the boxes and the labels.
+
+    Unlike that of the file it does not depend on how the file came about: neither on where the pictures lie, which the
+    file says, nor on rows that are not measured.
+    """
+    digest = hashlib.sha256("\n".join(labels.imgname).encode())
+    arrays = [labels.center, labels.side, labels.keypoints, labels.joints3d, labels.pose, labels.betas, labels.has_smpl]
+    arrays += [labels.gender, labels.extra.get("bbox", np.zeros(0))]
+    for array in arrays:
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
 
 
 def synthetic_data(trained: DataConfig) -> DataConfig:
@@ -152,6 +174,7 @@ def synthetic_protocol(body: BodyModel, people: dict[str, Any]) -> dict[str, Any
         body: on which joints and meshes are compared.
         people: see :func:`synthetic_people`.
     """
+    outside = [name for name in SYNTHETIC.regressors() if body.regressor_paths[name] != body.path]
     return {
         "name": SYNTHETIC.full_name,
         "joint_set": "J14",
@@ -162,7 +185,7 @@ def synthetic_protocol(body: BodyModel, people: dict[str, Any]) -> dict[str, Any
             "pa_mpjpe_mm": "similarity with scale, per hypothesis",
             "pve_mm": "root joint, all vertices",
         },
-        "body": describe_body(body),
+        "body": describe_body(body, outside or None),
         "mode": "the single answer (zero-noise start); not counted among the samples",
         "mean_of_samples": "error of the mean of the root-aligned points of the random samples",
         "random": "mean error of the random samples",
@@ -225,14 +248,17 @@ def _image_root(source: Source, path: Path, labels: Labels) -> Path:
     return path.parent / str(labels.meta.get("images", "."))
 
 
-def _crop_per_box(labels: Labels) -> Tensor:
+def _crop_per_box(labels: Labels, path: Path) -> Tensor:
     """Side of the crop over the longer side of the tight box ``[N]``.
 
-    Files of HMR 2.0 have no tight box beside ``scale``, which is the tight box there.
+    Files of HMR 2.0 have no tight box beside ``scale``, which is the tight box there. In SPIN's layout ``scale`` has a
+    margin that the file does not tell.
     """
     if "bbox" not in labels.extra:
-        if "dataset" in labels.meta:
-            raise UserError("the labels have no tight boxes (bbox); make them again with scripts.prepare_coco")
+        if labels.meta["format"] != "prohmr":
+            raise UserError(
+                f"{path} has no tight boxes (bbox), which are the unit of the PCK; make it with scripts.prepare_coco"
+            )
         return torch.ones(len(labels))
     longer = labels.extra["bbox"][:, 2:].max(axis=1)
     if (longer <= 0).any():

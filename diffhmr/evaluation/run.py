@@ -226,10 +226,10 @@ def _describe(protocol: EvaluationProtocol, bodies: Bodies, people: EvaluatedPeo
     if protocol is SYNTHETIC:
         described = synthetic_protocol(body, people.description)
     else:
-        regressors = protocol.regressors()
-        described = protocol.describe() | {"body": describe_body(body, regressors)}
+        described = protocol.describe() | {"body": describe_body(body, protocol.regressors())}
         if bodies.truth:
-            described["truth_bodies"] = {name: describe_body(one, regressors) for name, one in bodies.truth.items()}
+            needed = protocol.truth_regressors()
+            described["truth_bodies"] = {name: describe_body(one, needed) for name, one in bodies.truth.items()}
         described["people"] = people.description
     partial = "partial" in people.description.get("labels", {}).get("meta", {})
     described["name"] = name_of_run(protocol.full_name, measured, len(people.dataset), partial)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from diffhmr.body.joints import (
+    COCO17,
     EXTRA_REGRESSOR,
     H36M_REGRESSOR,
     J19_REGRESSOR,
@@ -157,11 +158,16 @@ class EvaluationProtocol:
         return self.truth_body in ("gendered", "neutral")
 
     def regressors(self) -> tuple[str, ...]:
-        """Names of the files with the regressors of the joints of the prediction and its root."""
-        kinds = {"extra": EXTRA_REGRESSOR, "h36m": H36M_REGRESSOR, "j19": J19_REGRESSOR}
-        names = (*self.joints.joint_names, *self.root) if self.joint_set else ()
-        sources = [joint_source(name).kind for name in names]
-        return tuple(dict.fromkeys(kinds[kind] for kind in sources if kind in kinds))
+        """Names of the files with the regressors of what is measured on the prediction: joints, root, 2D points."""
+        joints = self.joints.joint_names if self.joint_set else ()
+        in_image = COCO17 if self.visibility else SPIN49
+        return _regressors_of((*joints, *self.root, *in_image.joint_names))
+
+    def truth_regressors(self) -> tuple[str, ...]:
+        """Names of the files with the regressors that the bodies of the truth need."""
+        if self.stored or not self.joint_set:
+            return ()
+        return _regressors_of((*self.truth_joints.joint_names, *(self.truth_root or self.root)))
 
     def num_random(self, num_samples: int) -> int:
         """Random hypotheses that are drawn for ``num_samples``; at least one, for the error of a random one."""
@@ -190,10 +196,11 @@ class EvaluationProtocol:
         return described
 
     def _describe_joints(self) -> dict[str, Any]:
+        sources = _regressors_of((*self.joints.joint_names, *self.root))
         described: dict[str, Any] = {
             "joint_set": self.joint_set,
             "joint_names": list(self.joints.joint_names),
-            "joint_source": " and ".join(REGRESSOR_FILES[key] for key in self.regressors()) or "kinematic tree",
+            "joint_source": " and ".join(REGRESSOR_FILES[key] for key in sources) or "kinematic tree",
             "root": {
                 "prediction": f"mean of {', '.join(self.root)}",
                 "truth": f"mean of {', '.join(self.truth_root or self.root)}",
@@ -233,6 +240,12 @@ class EvaluationProtocol:
         }
         assert self.truth_body is not None
         return f"labelled parameters on {body[self.truth_body]}"
+
+
+def _regressors_of(names: tuple[str, ...]) -> tuple[str, ...]:
+    kinds = {"extra": EXTRA_REGRESSOR, "h36m": H36M_REGRESSOR, "j19": J19_REGRESSOR}
+    sources = [joint_source(name).kind for name in names]
+    return tuple(dict.fromkeys(kinds[kind] for kind in sources if kind in kinds))
 
 
 def stored_slots(joint_set: JointSet | tuple[str, ...]) -> tuple[int, ...]:

@@ -119,8 +119,10 @@ def true_points(protocol: EvaluationProtocol, bodies: Bodies, targets: Targets) 
 def true_meshes(protocol: EvaluationProtocol, bodies: Bodies, targets: Targets, part: slice) -> tuple[Tensor, Tensor]:
     """Vertices ``[P, V, 3]`` of the people in ``part``, and the root ``[P, 3]`` of their bodies' joints."""
 
+    own_root = extended(None, protocol.root)
+
     def root(body: BodyModel, params: SmplParams) -> Tensor:
-        return predicted_points(protocol, body, params).root
+        return mean_root(body.joints(params, own_root))
 
     vertices = on_bodies(protocol, bodies, targets, lambda body, params: body(params).vertices, part)
     return vertices, on_bodies(protocol, bodies, targets, root, part)

@@ -36,7 +36,7 @@ def write_bodies(folder: Path) -> dict[str, Path]:
         fields["v_template"] = fields["v_template"] * np.float32(factor)
         fields["shapedirs"] = make_fields(seed=seed)["shapedirs"]
         paths[name] = folder / f"toy_{name}.npz"
-        np.savez(paths[name], **fields)
+        np.savez(paths[name], **fields)  # type: ignore[arg-type]
     return paths
 
 

@@ -29,24 +29,27 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_small_checkpoint(tmp_path_factory.mktemp("model") / "small.safetensors", small_config())
 
 
-def write_people(folder: Path, name: str = "test", **changes: Any) -> Path:
-    """A label file of people with parameters, 2D points and stored joints, some of them not valid."""
+def people_rows() -> dict[str, np.ndarray]:
+    """People with parameters, 2D points and stored joints, one of them not valid, from two cameras by turns."""
     rows = random_rows(COUNT)
     generator = np.random.default_rng(1)
     part = np.ones((COUNT, 24, 3))
     part[..., :2] = 150 + generator.uniform(-90, 90, (COUNT, 24, 2))
     stored = np.ones((COUNT, 24, 4))
     stored[..., :3] = generator.normal(0, 0.3, (COUNT, 24, 3))
-    rows |= {
+    return rows | {
         "part": part,
         "S": stored,
         "bbox": np.tile(np.array([80.0, 60.0, 100.0, 160.0]), (COUNT, 1)),
         "valid": np.arange(COUNT) != 4,
         "camera": np.array(["60457274", "54138969"] * COUNT)[:COUNT],
     }
-    rows |= {key: value for key, value in changes.items() if value is not None}
-    rows = {key: value for key, value in rows.items() if key not in changes or changes[key] is not None}
-    write_labels(folder / f"{name}.npz", rows, {"dataset": "toy", "split": name, "images": "pictures"})
+
+
+def write_people(folder: Path, name: str = "test", images: str = "pictures", **changes: Any) -> Path:
+    """A label file of these people with some arrays changed, or without those that are None."""
+    rows = {key: value for key, value in (people_rows() | changes).items() if value is not None}
+    write_labels(folder / f"{name}.npz", rows, {"dataset": "toy", "split": name, "images": images})
     return folder / f"{name}.npz"
 
 
@@ -62,14 +65,18 @@ def test_a_checkpoint_on_a_label_file(checkpoint: Path, tmp_path: Path) -> None:
     assert json.loads(output.json.read_text()) == result  # type: ignore[union-attr]
     protocol = result["protocol"]
     assert protocol["name"] == "3dpw-spin-v1" and result["num_items"] == 8 and result["num_samples"] == 4
-    assert protocol["people"]["rows"] == {"of_file": 9, "measured": 8}
+    rows = protocol["people"]["rows"]
+    assert (rows["of_file"], rows["measured"], len(rows["sha256"])) == (9, 8, 64)
     assert protocol["people"]["labels"]["sha256"] == sha256_file(path)
     assert protocol["people"]["labels"]["meta"]["dataset"] == "toy"
     assert protocol["people"]["input"] == "the 2D keypoints of the label file"
     assert protocol["root"]["prediction"] == "mean of pelvis_h36m17" and "SMPL of the person's" in protocol["truth"]
-    regressor = protocol["body"]["regressors"]["J_regressor_h36m"]
-    assert regressor == {"path": "data/body/free_body.npz", "sha256": protocol["body"]["sha256"]}
+    # The 2D error is that of all of SPIN49, which the truth does without.
+    file = {"path": "data/body/free_body.npz", "sha256": protocol["body"]["sha256"]}
+    assert protocol["body"]["regressors"] == {"J_regressor_h36m": file, "J_regressor_extra": file}
+    assert protocol["joint_source"] == "J_regressor_h36m.npy"
     assert set(protocol["truth_bodies"]) == {"male", "female"}
+    assert protocol["truth_bodies"]["male"]["regressors"] == {"J_regressor_h36m": file}
     table = format_table(result)
     assert "PA-PVE" in table and "div mm" in table and max(map(len, table.splitlines()[1:])) <= 120
     with np.load(output.dump) as dump:  # type: ignore[arg-type]
@@ -103,6 +110,38 @@ def test_the_free_body_stands_in_only_under_a_name_that_says_so(checkpoint: Path
     assert prohmr["protocol"]["joint_set"] == "J14" and len(prohmr["metrics"]["mpjpe_mm"]["min_of_curve"]) == 4
 
 
+def test_the_same_people_from_another_file(checkpoint: Path, tmp_path: Path) -> None:
+    """Where the pictures lie and which rows are not measured makes another file, but not other people."""
+    found = []
+    for folder, changes in (
+        ("a", {}),
+        ("b", {"images": "/home/of/somebody"}),
+        ("c", {"subject": np.array(["x"] * COUNT)}),
+        ("d", {"shape": random_rows(COUNT, seed=1)["shape"]}),
+    ):
+        (tmp_path / folder).mkdir()
+        write_people(tmp_path / folder, **changes)
+        source = Source("3dpw", "3dpw-spin-free-body", tmp_path / folder)
+        found.append(run(checkpoint, source, OPTIONS)["protocol"]["people"])
+        assert "images" not in found[-1]["labels"]["meta"]
+    files, rows = ([people[part]["sha256"] for people in found] for part in ("labels", "rows"))
+    assert len(set(files)) == 4
+    assert rows[0] == rows[1] == rows[2] != rows[3]
+
+
+def test_the_frontal_camera_of_either_file(checkpoint: Path, tmp_path: Path) -> None:
+    write_people(tmp_path, "valid_protocol1")
+    frontal = np.flatnonzero(np.arange(COUNT) % 2 == 0)
+    labels = {name: rows[frontal] for name, rows in people_rows().items()}
+    write_labels(tmp_path / "valid_protocol2.npz", labels, {"dataset": "toy", "split": "valid_protocol2"})
+    results = []
+    for name in ("valid_protocol1", "valid_protocol2"):
+        results.append(run(checkpoint, Source("h36m", "h36m-p2", tmp_path / f"{name}.npz"), OPTIONS))
+    one, other = (result["protocol"]["people"]["rows"] for result in results)
+    assert one["sha256"] == other["sha256"] and one["of_file"] != other["of_file"]
+    assert results[0]["metrics"] == results[1]["metrics"]
+
+
 def test_stored_joints_and_the_frontal_camera(checkpoint: Path, tmp_path: Path) -> None:
     write_people(tmp_path, "valid_protocol1")
     write_people(tmp_path, "valid_protocol2")
@@ -119,11 +158,25 @@ def test_coco(checkpoint: Path, tmp_path: Path) -> None:
     write_people(tmp_path, "val")
     result = run(checkpoint, Source("coco", data=tmp_path), OPTIONS)
     assert set(result["metrics"]) == {"reprojection_px", "pck_0.05", "pck_0.1"}
+    assert set(result["protocol"]["body"]["regressors"]) == {"J_regressor_extra"}  # hips and the like of the 2D points
     table = format_table(result)
     assert "correct points" in table and "MPJPE" not in table
+
+
+def test_the_tight_box_is_given_or_the_box_itself(checkpoint: Path, tmp_path: Path) -> None:
+    """As in the files of HMR 2.0. In SPIN's layout the box has a margin of unknown size."""
     write_people(tmp_path, "val", bbox=None)
     with pytest.raises(UserError, match="no tight boxes"):
         run(checkpoint, Source("coco", data=tmp_path), OPTIONS)
+    rows = people_rows()
+    boxes = {"imgname": rows["imgname"], "center": rows["center"]}
+    np.savez(tmp_path / "spin.npz", **boxes, scale=rows["scale"], part=rows["part"])  # type: ignore[arg-type]
+    with pytest.raises(UserError, match=r"spin\.npz has no tight boxes"):
+        run(checkpoint, Source("coco", data=tmp_path / "spin.npz"), OPTIONS)
+    sides = 200 * np.stack([0.4 * rows["scale"], rows["scale"]], 1)
+    np.savez(tmp_path / "hmr2.npz", **boxes, scale=sides, extra_keypoints_2d=rows["part"][:, :19])  # type: ignore[arg-type]
+    result = run(checkpoint, Source("coco", data=tmp_path / "hmr2.npz"), OPTIONS)
+    assert 0 <= result["metrics"]["pck_0.1"]["mode"] <= 1
 
 
 def test_pictures_are_found_where_the_labels_say_or_the_option(
@@ -138,7 +191,8 @@ def test_pictures_are_found_where_the_labels_say_or_the_option(
         cv2.imwrite(str(path), np.random.default_rng(0).integers(0, 255, (300, 300, 3), np.uint8))
     options = EvaluationOptions(1, steps=1, limit=2)
     result = run(checkpoint, Source("3dpw", "3dpw-spin-free-body", tmp_path), options)
-    assert result["protocol"]["people"]["input"] == "pictures, 64 x 64 pixels"
+    people = result["protocol"]["people"]
+    assert (people["input"], people["image_size"]) == ("pictures", 64)
     (tmp_path / "pictures").rename(tmp_path / "elsewhere")
     with pytest.raises(UserError, match="pictures"):
         run(checkpoint, Source("3dpw", "3dpw-spin-free-body", tmp_path), options)
@@ -153,6 +207,9 @@ def test_what_is_missing_is_named(checkpoint: Path, tmp_path: Path) -> None:
         run(checkpoint, Source("3dpw", "3dpw-spin-free-body", tmp_path), OPTIONS)
     write_people(tmp_path, valid=np.zeros(COUNT, bool))
     with pytest.raises(UserError, match="has no row that 3dpw-spin-free-body-v1 measures"):
+        run(checkpoint, Source("3dpw", "3dpw-spin-free-body", tmp_path), OPTIONS)
+    write_people(tmp_path, part=None)
+    with pytest.raises(UserError, match=r"test\.npz has no 2D keypoints, which this checkpoint needs"):
         run(checkpoint, Source("3dpw", "3dpw-spin-free-body", tmp_path), OPTIONS)
     with pytest.raises(UserError, match="belong to other data sets"):
         Source("synthetic", data=tmp_path)

@@ -80,28 +80,25 @@ class ThreeDpw:
     def check(self, root: Path) -> list[Finding]:
         """Sequence files and pictures of each split."""
         findings = []
-        for split, names in SEQUENCES.items():
-            states = [_state(root, split, name) for name in names]
-            folders = (root / "sequenceFiles" / split, root / "imageFiles")
-            findings += sequence_findings(split, folders, states, _REMEDY, (split, OCC))
+        for split in (*SEQUENCES, OCC):
+            states = [_state(root, *sequence) for sequence in sequences_of(split)]
+            files = root / "sequenceFiles"
+            folders = (files if split == OCC else files / split, root / "imageFiles")
+            findings += sequence_findings(split, folders, states, _REMEDY, (split,))
         return findings
 
     def pieces(self, root: Path, splits: Sequence[str] | None) -> list[Piece]:
         """One per sequence that is complete."""
         found = []
-        for wanted in (*SEQUENCES, OCC) if splits is None else splits:
-            for split, names in SEQUENCES.items():
-                theirs = [name for name in names if wanted == split or (wanted == OCC and in_occ(name))]
-                for name in theirs:
-                    state = _state(root, split, name)
-                    if state.complete:
-                        found.append(Piece(wanted, name, rows=state.rows))
+        for split in (*SEQUENCES, OCC) if splits is None else splits:
+            states = [_state(root, *sequence) for sequence in sequences_of(split)]
+            found += [Piece(split, state.name, rows=state.rows) for state in states if state.complete]
         return found
 
     def convert(self, root: Path, piece: Piece) -> dict[str, np.ndarray]:
         """The people of a sequence, one after the other."""
-        split = next(split for split, names in SEQUENCES.items() if piece.key in names)
-        return read_people(root, split, piece.key)
+        official = next(split for split, names in SEQUENCES.items() if piece.key in names)
+        return read_people(root, official, piece.key)
 
     def image_root(self, root: Path) -> Path:
         """Names begin with ``imageFiles/``, as in SPIN's label files."""
@@ -112,9 +109,10 @@ class ThreeDpw:
         return
 
 
-def in_occ(name: str) -> bool:
-    """Whether a sequence belongs to 3DPW-OCC."""
-    return name.startswith(OCC_SEQUENCES)
+def sequences_of(split: str) -> list[tuple[str, str]]:
+    """Official split and name of each sequence of a split or, of all splits, of 3DPW-OCC."""
+    everything = [(official, name) for official, names in SEQUENCES.items() for name in names]
+    return [pair for pair in everything if split == pair[0] or (split == OCC and pair[1].startswith(OCC_SEQUENCES))]
 
 
 def read_people(root: Path, split: str, name: str) -> dict[str, np.ndarray]:
@@ -184,7 +182,7 @@ def _picture_name(name: str, frame: int) -> str:
 
 
 def _state(root: Path, split: str, name: str) -> SequenceState:
-    pictures = (root / "imageFiles" / name, r"image_(\d{5})\.jpg")
+    pictures = (root / "imageFiles" / name, "image_{:05d}.jpg")
     return sequence_state(name, _sequence_file(root, split, name), _count_rows, pictures, _REMEDY)
 
 

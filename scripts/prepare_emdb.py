@@ -2,7 +2,7 @@
 
 RAW is the folder in which the archives of the participants were unpacked: ``P0/09_outdoor_walk/`` with ``images/
 00000.jpg`` ... and ``P0_09_outdoor_walk_data.pkl`` (Kaufmann et al., ICCV 2023). EMDB 1 is the part of the data set on
-which methods that look at the person alone are compared: 17 sequences, of which 24,117 frames are good.
+which methods that look at the person alone are compared: 17 sequences.
 
 A row is a good frame with a valid box, 1.2 times larger. ``pose`` is in the camera's frame; ``shape`` belongs to the
 body of the row's gender. Of the projected SMPL joints, those that SPIN49 has go to ``openpose``.
@@ -45,7 +45,7 @@ _GENDERS = {"female": "f", "male": "m", "neutral": ""}
 _JOINTS = tuple(name for name in SMPL24.joint_names if name in OPENPOSE25.joint_names)
 _FROM = [SMPL24.joint_names.index(name) for name in _JOINTS]
 _TO = [OPENPOSE25.joint_names.index(name) for name in _JOINTS]
-_REMEDY = f"register at {SITE} and unpack the archives P1.zip, P2.zip, P3.zip and P5.zip to P9.zip side by side"
+_REMEDY = f"register at {SITE} and unpack the downloads so that P1, P2, P3 and P5 to P9 lie side by side"
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ def read_person(root: Path, sequence: str) -> dict[str, np.ndarray]:
 
 
 def _state(root: Path, sequence: str) -> SequenceState:
-    pictures = (root / sequence / "images", r"(\d{5})\.jpg")
+    pictures = (root / sequence / "images", "{:05d}.jpg")
     return sequence_state(sequence, data_file(root, sequence), _count_rows, pictures, _REMEDY)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -19,8 +18,6 @@ from scripts.preparation.job import Finding, State
 
 BOX_FACTOR = 1.2
 """Side of the box over the longer side of the tight box (SPIN; Kolotouros et al., ICCV 2019)."""
-
-_NAMED = 8  # of the sequences that are missing
 
 
 class SequenceFile:
@@ -120,14 +117,6 @@ def picture_size(path: Path, remedy: str) -> tuple[int, int]:
     return image.shape[1], image.shape[0]
 
 
-def numbered_pictures(folder: Path, pattern: str) -> set[int]:
-    """Numbers of the files in ``folder`` whose whole name matches ``pattern``, the number being its first group."""
-    if not folder.is_dir():
-        return set()
-    matches = (re.fullmatch(pattern, path.name) for path in folder.iterdir())
-    return {int(match[1]) for match in matches if match}
-
-
 @dataclass(frozen=True)
 class SequenceState:
     """What is there of a sequence.
@@ -137,7 +126,7 @@ class SequenceState:
         file: its pickle.
         frames: number of its frames.
         rows: number of people in them that can become rows.
-        lacking: number of pictures that are not there.
+        lacking: names of the pictures that are not there.
         error: why the pickle cannot be read; empty: it can.
     """
 
@@ -145,7 +134,7 @@ class SequenceState:
     file: Path
     frames: int = 0
     rows: int = 0
-    lacking: int = 0
+    lacking: tuple[str, ...] = ()
     error: str = ""
 
     @property
@@ -163,14 +152,16 @@ def sequence_state(
         name: of the sequence.
         file: its pickle.
         count: gives frames and rows.
-        pictures: their folder and the pattern for :func:`numbered_pictures`, which count from 0.
+        pictures: their folder and the form of their names, such as ``image_{:05d}.jpg``, which count from 0.
         remedy: what to do when the pickle is missing.
     """
     if not file.is_file():
         return SequenceState(name, file, error=f"{file} is missing")
     status = file.stat()
     frames, rows, error = _count(file, count, remedy, status.st_size, status.st_mtime_ns)
-    lacking = frames - len(numbered_pictures(*pictures) & set(range(frames)))
+    folder, form = pictures
+    there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    lacking = tuple(picture for frame in range(frames) if (picture := form.format(frame)) not in there)
     return SequenceState(name, file, frames, rows, lacking, error)
 
 
@@ -193,18 +184,23 @@ def sequence_findings(
     there = len(states) - len(absent)
     words = [f"{there} of {len(states)} files"]
     if absent and there:
-        more = f" and {len(absent) - _NAMED} more" if len(absent) > _NAMED else ""
-        words.append(f"missing is {', '.join(absent[:_NAMED])}{more}")
+        words.append(f"missing is {_some(absent, ', ')}")
     if damaged:
         words.append(f"{len(damaged)} cannot be read: {damaged[0]}")
     found: State = "missing" if not there else "incomplete" if absent or damaged else "found"
     files = Finding(f"{what} sequences", folders[0], found, "; ".join(words), True, remedy, splits)
 
-    lacking = [state for state in states if state.lacking]
+    lacking = [f"{state.name} lacks {_some(state.lacking, '', 1)}" for state in states if state.lacking]
     expected = sum(state.frames for state in states)
-    there = expected - sum(state.lacking for state in lacking)
+    there = expected - sum(len(state.lacking) for state in states)
     detail = f"{there} of {expected} that the sequences have" if expected else "their number is in the sequences"
     if there and lacking:
-        detail += f"; {len(lacking)} sequences lack some, {lacking[0].name} {lacking[0].lacking}"
+        detail += f"; {_some(lacking, '; ')}"
     found = "missing" if not there else "incomplete" if lacking else "found"
     return [files, Finding(f"{what} pictures", folders[1], found, detail, True, remedy, splits)]
+
+
+def _some(words: Sequence[str], between: str, most: int = 8) -> str:
+    """The first of some words, and how many more there are."""
+    more = f" and {len(words) - most} more" if len(words) > most else ""
+    return between.join(words[:most]) + more

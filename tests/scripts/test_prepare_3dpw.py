@@ -17,7 +17,7 @@ from diffhmr.command_line import run_command
 from diffhmr.datasets.labels import Labels, read_labels
 from diffhmr.evaluation.protocols import OCC_SEQUENCES
 from diffhmr.geometry.rotation import axis_angle_to_matrix
-from scripts.prepare_3dpw import SEQUENCES, in_occ, prepare
+from scripts.prepare_3dpw import OCC, SEQUENCES, prepare, sequences_of
 from tests.releases.smpl_tracks import SIZE
 from tests.releases.three_dpw import POINTS, TruePerson, write_three_dpw
 
@@ -97,7 +97,9 @@ def test_occ_takes_sequences_of_all_splits_by_prefix(release: tuple[Path, list[T
     assert len(everything) == len(set(everything)) == 60 and len(SEQUENCES["test"]) == 24
     # Every prefix is of use, and the numbers after the names do not matter.
     assert all(any(name.startswith(prefix) for name in everything) for prefix in OCC_SEQUENCES)
-    assert in_occ("outdoors_climbing_02") and not in_occ("downtown_walking_00")
+    occ = [name for _, name in sequences_of(OCC)]
+    assert "outdoors_climbing_02" in occ and "downtown_walking_00" not in occ
+    assert sequences_of("test") == [("test", name) for name in SEQUENCES["test"]]
 
 
 def test_a_partial_release_needs_a_word_and_says_so(
@@ -110,7 +112,9 @@ def test_a_partial_release_needs_a_word_and_says_so(
     assert not (tmp_path / "out").exists()
     partial = read_labels(prepared / "train.npz").meta["partial"]
     assert len(partial) == 1 and "2 of 24 files" in partial[0]
-    assert len(read_labels(prepared / "occ.npz").meta["partial"]) == 3
+    # What other sequences lack does not make it partial.
+    (occ,) = read_labels(prepared / "occ.npz").meta["partial"]
+    assert occ.startswith("occ sequences: 3 of ") and "courtyard_basketball_00" in occ and "arguing" not in occ
 
 
 def test_check_names_what_is_missing(toy_body: BodyModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -126,7 +130,8 @@ def test_check_names_what_is_missing(toy_body: BodyModel, tmp_path: Path, capsys
     damaged.write_bytes(damaged.read_bytes()[:1000])
     assert prepare(["--check", "--root", str(root)]) == 0
     told = capsys.readouterr().out
-    assert "7 of 8 that the sequences have; 1 sequences lack some, downtown_arguing_00 1" in told
+    assert "7 of 8 that the sequences have; downtown_arguing_00 lacks image_00003.jpg  " in told
+    assert "found       occ pictures" in told
     assert "courtyard_dancing_01.pkl is no readable pickle" in told
 
 

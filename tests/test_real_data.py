@@ -35,7 +35,7 @@ from tests.releases.lsp import write_lsp
 from tests.releases.mpi_inf_3dhp import write_mpi_inf_3dhp
 from tests.releases.mpii import write_mpii
 from tests.releases.three_dpw import write_three_dpw
-from tests.training.test_loop import make_config
+from tests.training.runs import make_config
 
 SMALL: dict[str, Any] = {"regressor": {"width": 16}, "denoiser": {"width": 16, "blocks": 1}}
 

@@ -1,4 +1,4 @@
-"""Writes the gradients of one training step; ``tests/training/test_loop.py`` runs it under torchrun.
+"""Writes the gradients of one training step; ``tests/training/test_processes.py`` runs it under torchrun.
 
 Usage: torchrun --nproc-per-node=2 tests/training/gradients_of_a_step.py CONFIG.yaml OUT.pt
 """

@@ -33,7 +33,7 @@ from diffhmr.training.fits import FitSupervision
 from diffhmr.training.loop import Trainer, run
 from diffhmr.training.processes import Processes
 from tests.datasets.labelled_samples import Sample, write_sample
-from tests.training.test_loop import Killed, assert_same_weights, make_config, run_until
+from tests.training.runs import Killed, assert_same_weights, make_config, run_until
 
 ROOT = Path(__file__).parents[2]
 ALONE = Processes(0, 1, torch.device("cpu"))

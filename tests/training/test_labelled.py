@@ -21,7 +21,7 @@ from diffhmr.training.data import StepSlice, people_for_statistics, step_batches
 from diffhmr.training.loop import run
 from diffhmr.training.validation import Validation, hypotheses_picture, validate
 from tests.datasets.labelled_samples import Sample, write_sample
-from tests.training.test_loop import Oracle, assert_same_weights, make_config, run_until
+from tests.training.runs import Oracle, assert_same_weights, make_config, run_until
 
 
 @pytest.fixture(scope="module")

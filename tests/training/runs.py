@@ -1,0 +1,91 @@
+"""Runs of a second for the tests of training: their settings, their end before time, their weights compared."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from diffhmr.batch import ImageBatch, Prediction
+from diffhmr.config import ExperimentConfig, SamplerConfig
+from diffhmr.config_file import config_from_dict
+from diffhmr.training.loop import Trainer, run
+from diffhmr.training.processes import Processes
+
+ROOT = Path(__file__).parents[2]
+ALONE = Processes(0, 1, torch.device("cpu"))
+
+
+def make_config(folder: Path, **sections: dict[str, Any]) -> ExperimentConfig:
+    """A run of a second: keypoints, tiny networks, six steps."""
+    settings: dict[str, Any] = {
+        "name": "run",
+        "output": str(folder),
+        "body": {"path": str(ROOT / "data/body/free_body.npz")},
+        "model": {
+            "encoder": {"kind": "keypoints", "width": 16, "layers": 1, "heads": 2},
+            "regressor": {"width": 16, "dropout": 0.3},
+            "denoiser": {"width": 16, "blocks": 1, "condition_dropout": 0.1},
+        },
+        "data": {"images": False, "val_items": 6},
+        "sampler": {"steps": 2},
+        "train": {
+            "steps": 6,
+            "batch_size": 4,
+            "lr": 1e-3,
+            "warmup_steps": 2,
+            "amp": "off",
+            "workers": 0,
+            "log_every": 2,
+            "checkpoint_every": 2,
+            "validate_every": 6,
+            "picture_every": 6,
+            "statistics_items": 64,
+        },
+    }
+    for name, changes in sections.items():
+        settings[name] = {**settings.get(name, {}), **changes}
+    return config_from_dict(settings)
+
+
+class Killed(Exception):
+    """Stands for the end of the process."""
+
+
+def run_until(config: ExperimentConfig, step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Train, but let the process end when ``step`` steps are done, before anything of that step is written."""
+    update = Trainer.update
+
+    def dying(self: Trainer) -> None:
+        update(self)
+        if self.step == step:
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "update", dying)
+        with pytest.raises(Killed):
+            run(config, resume=True)
+
+
+def assert_same_weights(first: Path, second: Path) -> None:
+    one, two = load_file(first), load_file(second)
+    assert set(one) == set(two)
+    for name, value in one.items():
+        assert torch.equal(value, two[name]), name
+
+
+class Oracle:
+    """A model that knows the answers, all hypotheses moved sideways by ``shift`` times their number."""
+
+    def __init__(self, shift: float) -> None:
+        self.shift = shift
+
+    def sample(self, batch: ImageBatch, num_samples: int, _sampler: SamplerConfig, _seed: int) -> Prediction:
+        assert batch.targets is not None
+        params = batch.targets.params.map(lambda value: value[:, None].repeat_interleave(num_samples, dim=1))
+        camera = batch.targets.camera[:, None].repeat_interleave(num_samples, dim=1).clone()
+        camera[..., 1] += self.shift * torch.arange(num_samples)
+        return Prediction(params, camera)

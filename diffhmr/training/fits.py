@@ -104,7 +104,8 @@ class FitSupervision:
         """Delete what :meth:`save` wrote for other steps: the state of ``step`` is in place."""
         if self._settings.in_the_loop:
             for other in (folder / FITS_FOLDER).iterdir():
-                if other.name != str(step):
+                # Copies and notes that somebody keeps there are not ours.
+                if other.name.isdigit() and other.is_dir() and other.name != str(step):
                     shutil.rmtree(other)
 
     def restore(self, folder: Path, step: int) -> None:

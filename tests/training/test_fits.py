@@ -252,6 +252,10 @@ def test_a_killed_run_ends_as_one_that_was_not(tmp_path: Path, sample: Sample, m
     run(whole)
     run_until(killed, 3, monkeypatch)
     assert sorted(path.name for path in (killed.output / "run/fits").iterdir()) == ["2"]
+    kept = [killed.output / "run/fits" / name for name in ("2 before lunch/coco_fits.npy", "notes.txt")]
+    kept[0].parent.mkdir()
+    for path in kept:
+        path.touch()
 
     def dying(*_: object) -> None:
         raise Killed
@@ -262,13 +266,14 @@ def test_a_killed_run_ends_as_one_that_was_not(tmp_path: Path, sample: Sample, m
         with pytest.raises(Killed):
             run(killed, resume=True)
     assert load_state(killed.output / "run/state.pt").step == 2
-    assert sorted(path.name for path in (killed.output / "run/fits").iterdir()) == ["2", "4"]
+    assert {"2", "4"} <= {path.name for path in (killed.output / "run/fits").iterdir()}
     run(killed, resume=True)
     assert_same_weights(whole.output / "run/model.safetensors", killed.output / "run/model.safetensors")
     for name in ("plain_fits.npy", "plain_scores.npy", "known_fits.npy", "known_scores.npy"):
         files = [config.output / "run/fits/6" / name for config in (whole, killed)]
         assert files[0].read_bytes() == files[1].read_bytes(), name
-    assert [path.name for path in (killed.output / "run/fits").iterdir()] == ["6"]
+    assert sorted(path.name for path in (killed.output / "run/fits").iterdir()) == ["2 before lunch", "6", "notes.txt"]
+    assert all(path.exists() for path in kept)
 
 
 def test_a_run_without_its_fits_is_not_resumed(tmp_path: Path, sample: Sample, monkeypatch: pytest.MonkeyPatch) -> None:

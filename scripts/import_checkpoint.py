@@ -32,6 +32,8 @@ def main() -> int:
     out: Path = arguments.out
     if out.suffix != ".safetensors":
         raise UserError(f"--out {out} should end in .safetensors")
+    if arguments.body is not None and arguments.project != "spin":
+        raise UserError(f"--body belongs to --from spin: an encoder of {arguments.project} has no body; leave it out")
     ensure_writable(out)
     weights = read_foreign(arguments.checkpoint, arguments.project)
     config = write_foreign(weights, out, arguments.body)

@@ -52,6 +52,10 @@ def test_bad_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyte
         (["--from", "spin", tmp_path / "none.pt", "--out", out], "not found"),
         (["--from", "spin", tmp_path / "a.pt", "--out", tmp_path / "a.pt"], "should end in .safetensors"),
         (["--from", "spin", tmp_path / "a.pt", "--out", out], "1 unknown: weight"),
+        (
+            ["--from", "torchvision", tmp_path / "a.pt", "--out", out, "--body", tmp_path],
+            "--body belongs to --from spin",
+        ),
         (["--from", "hmr", tmp_path / "a.pt", "--out", out], "spin"),
     ):
         assert call(monkeypatch, *words) == 2

@@ -28,6 +28,7 @@ from scripts.preparation.h36m import (
     chosen_frames,
     convert_video,
     find_videos,
+    known_videos,
     split_videos,
 )
 from scripts.preparation.h36m_mosh import mosh_path, mosh_rows
@@ -67,16 +68,16 @@ class Human36M:
 
     def _check_subjects(self, root: Path, subjects: Sequence[str]) -> list[Finding]:
         splits = tuple(split for split in SUBJECTS if SUBJECTS[split] == subjects)
-        videos = {subject: find_videos(root, subject) for subject in subjects}
-        flat = [video for some in videos.values() for video in some]
-        boxed = all(video.masks_path.is_file() or video.projections_path.is_file() for video in flat)
-        needed = {"3D poses": True, "videos": True, "boxes": False, "2D poses": not (flat and boxed)}
+        videos = {subject: known_videos(root, subject) for subject in subjects}
+        posed = [video for subject in subjects for video in find_videos(root, subject)]
+        boxed = all(video.masks_path.is_file() or video.projections_path.is_file() for video in posed)
+        needed = {"3D poses": True, "videos": True, "boxes": False, "2D poses": not (posed and boxed)}
         # Even where no poses are, their folder is known.
-        folders = {kind: path.parent for kind, path in _paths(Video(root, subjects[0], "", "")).items()}
+        folders = {kind: path.parent for kind, path in Video(root, subjects[0], "", "").paths.items()}
         found = []
         for kind, folder in folders.items():
             groups = {
-                subject: Group([_paths(video)[kind] for video in videos[subject]], _expected(subject))
+                subject: Group([video.paths[kind] for video in videos[subject]], _expected(subject))
                 for subject in subjects
             }
             remedy = f"register at {self.source}, get {_DOWNLOADS[kind]} of each subject, unpack into {root}"
@@ -116,15 +117,6 @@ class Human36M:
         video = _video(root, piece)
         for frame, image in read_frames(video.video_path, chosen_frames(video).tolist()):
             yield video.imgname(frame), image
-
-
-def _paths(video: Video) -> dict[str, Path]:
-    return {
-        "3D poses": video.joints_path,
-        "videos": video.video_path,
-        "boxes": video.masks_path,
-        "2D poses": video.projections_path,
-    }
 
 
 def _expected(subject: str) -> int:

@@ -23,7 +23,7 @@ from diffhmr.command_line import run_command
 from diffhmr.errors import UserError
 from scripts.preparation import job
 from scripts.preparation.job import Finding, Piece
-from scripts.preparation.mocap import Group, State, count_finding
+from scripts.preparation.mocap import COMPLETE, Group, State, count_finding, warn_if_short
 from scripts.preparation.mpi_inf import (
     CAMERAS,
     NUM_FRAMES,
@@ -45,7 +45,6 @@ from scripts.preparation.videos import PICTURE_BYTES_PER_PIXEL, read_frames
 
 _SHORT = {("S6", "Seq2", 2)}  # this video of the release ends early
 _NAMED = 6
-_COMPLETE = 0.98  # of the frames; videos are a few frames longer or shorter than their labels
 
 
 @dataclass(frozen=True)
@@ -120,8 +119,11 @@ class MpiInf3dhp:
         if piece.split == "valid":
             return valid_rows(root, piece.key)
         view = _view(root, piece)
-        fits = self._fits()
-        return train_rows(view, select(view, pictures_are_files(root), fits), fits)
+        fits, files = self._fits(), pictures_are_files(root)
+        chosen = select(view, files, fits)
+        pictures = view.frames_folder if files else view.video_path
+        warn_if_short(pictures, chosen.labelled - chosen.lacking, chosen.labelled)
+        return train_rows(view, chosen, fits)
 
     def image_root(self, root: Path) -> Path:
         """``root``: names begin with the folders of the release."""
@@ -156,7 +158,7 @@ def _count_frames(views: Mapping[tuple[str, str], Sequence[View]], like: Finding
         for view in some:
             count = len(frame_files(view)[0])
             total, anything = total + 1, anything or count > 0
-            least = 1 if (*names, view.camera) in _SHORT else _COMPLETE * NUM_FRAMES[names]
+            least = 1 if (*names, view.camera) in _SHORT else COMPLETE * NUM_FRAMES[names]
             if count < least:
                 short.append(f"{' '.join(names)} video_{view.camera} {count} of {NUM_FRAMES[names]}")
     state: State = "found" if not short else "incomplete" if anything else "missing"

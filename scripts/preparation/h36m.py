@@ -17,7 +17,7 @@ from diffhmr.errors import UserError
 from diffhmr.files import require_file
 from scripts.preparation.job import COUNT
 from scripts.preparation.matlab import open_mat
-from scripts.preparation.mocap import joint_boxes, joints_of, lacking_library, part_of, require_finite
+from scripts.preparation.mocap import joint_boxes, joints_of, lacking_library, part_of, require_finite, warn_if_short
 from scripts.preparation.videos import count_frames, frame_size
 
 SUBJECTS = {
@@ -34,7 +34,7 @@ MASK_BOX = 0.9
 
 _NUM_JOINTS = 32
 _JOINTS17 = (11, 6, 7, 8, 1, 2, 3, 12, 24, 14, 15, 17, 18, 19, 25, 26, 27)
-_NAME = re.compile(r"(?P<action>[A-Za-z]+(?: \d+)?)\.(?P<camera>\d{8})\.cdf")
+_NAME = re.compile(r"(?P<action>[A-Za-z]+(?: \d+)?)\.(?P<camera>\d{8})\.(?:cdf|mp4|mat)")
 _REMEDY = "download it again from http://vision.imar.ro/human3.6m"
 
 
@@ -61,7 +61,7 @@ class Video:
     @property
     def joints_path(self) -> Path:
         """CDF of the joints in the frame of the camera, millimetres."""
-        return joints_folder(self.root, self.subject) / f"{self._stem}.cdf"
+        return self.root / self.subject / "MyPoseFeatures" / "D3_Positions_mono" / f"{self._stem}.cdf"
 
     @property
     def projections_path(self) -> Path:
@@ -79,6 +79,16 @@ class Video:
         return self.root / self.subject / "MySegmentsMat" / "ground_truth_bb" / f"{self._stem}.mat"
 
     @property
+    def paths(self) -> dict[str, Path]:
+        """All of these."""
+        return {
+            "3D poses": self.joints_path,
+            "videos": self.video_path,
+            "boxes": self.masks_path,
+            "2D poses": self.projections_path,
+        }
+
+    @property
     def key(self) -> str:
         """Name in file names."""
         return f"{self.subject}_{self.action.replace(' ', '_')}.{self.camera}"
@@ -93,20 +103,24 @@ class Video:
         return f"{self.key}_{frame + 1:06d}.jpg"
 
 
-def joints_folder(root: Path, subject: str) -> Path:
-    """Folder of the CDF files of a subject's joints."""
-    return root / subject / "MyPoseFeatures" / "D3_Positions_mono"
-
-
 def find_videos(root: Path, subject: str) -> list[Video]:
     """The videos that joints are there for, by name, without the broken one and the scenes without actions (_ALL)."""
-    folder = joints_folder(root, subject)
-    found = []
-    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
-        match = _NAME.fullmatch(path.name)
-        if match is not None:
-            found.append(Video(root, subject, match["action"], match["camera"]))
+    found = [Video(root, subject, *names) for names in _names(Video(root, subject, "", "").joints_path.parent)]
     return [video for video in found if not video.broken]
+
+
+def known_videos(root: Path, subject: str) -> list[Video]:
+    """The videos of all cameras and all actions of which any file is there, without the broken one."""
+    folders = [path.parent for path in Video(root, subject, "", "").paths.values()]
+    actions = sorted({action for folder in folders for action, _ in _names(folder)})
+    found = [Video(root, subject, action, camera) for action in actions for camera in CAMERAS]
+    return [video for video in found if not video.broken]
+
+
+def _names(folder: Path) -> list[tuple[str, str]]:
+    """Action and camera of the files in a folder."""
+    matches = [_NAME.fullmatch(path.name) for path in sorted(folder.iterdir())] if folder.is_dir() else []
+    return [(match["action"], match["camera"]) for match in matches if match is not None]
 
 
 def split_videos(root: Path, split: str) -> list[Video]:
@@ -184,7 +198,8 @@ def convert_video(video: Video) -> tuple[dict[str, np.ndarray], int]:
             raise UserError(
                 f"{video.projections_path} has {len(projections)} frames, the 3D poses {len(joints)}; {_REMEDY}"
             )
-    frames = chosen_frames(video, len(joints))
+    frames, wanted = chosen_frames(video, len(joints)), -(-len(joints) // STRIDE)
+    warn_if_short(video.video_path, len(frames), wanted)
     center, side = np.full((len(frames), 2), np.nan), np.full(len(frames), np.nan)
     if video.masks_path.is_file():
         center, side = mask_boxes(video.masks_path, frames)
@@ -208,7 +223,7 @@ def convert_video(video: Video) -> tuple[dict[str, np.ndarray], int]:
         "action": _repeat(video.action.partition(" ")[0], len(frames)),
         "image_size": np.tile(frame_size(video.video_path), (len(frames), 1)),
         f"{COUNT}boxes of joints for want of masks": np.array(int(unmasked.sum())),
-        f"{COUNT}labelled frames that the videos lack": np.array(-(-len(joints) // STRIDE) - len(frames)),
+        f"{COUNT}labelled frames that the videos lack": np.array(wanted - len(frames)),
     }
     return rows, len(joints)
 

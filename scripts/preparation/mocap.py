@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +21,11 @@ SLOTS = (14, 3, 4, 5, 2, 1, 0, 16, 12, 17, 18, 9, 10, 11, 8, 7, 6)
 JOINT_BOX = 1.2
 """Side of the box over the longer side of that of the joints (SPIN; Kolotouros et al., ICCV 2019)."""
 
+COMPLETE = 0.98
+"""Share of the labelled frames that have pictures, at least; videos are a few frames longer or shorter than labels."""
+
 ROOT = 0  # the pelvis, of the 17
+_log = logging.getLogger(__name__)
 
 
 def part_of(points: np.ndarray) -> np.ndarray:
@@ -56,6 +61,12 @@ def require_finite(path: Path, *arrays: np.ndarray) -> None:
         raise UserError(f"{path} holds numbers that are not finite; download it again")
 
 
+def warn_if_short(pictures: Path, there: int, labelled: int) -> None:
+    """Name a video or folder of pictures that has clearly fewer frames than are labelled."""
+    if there < COMPLETE * labelled:
+        _log.warning("%s has %d of %d labelled frames; is it whole?", pictures, there, labelled)
+
+
 @dataclass(frozen=True)
 class Group:
     """Files of a part of a release, such as a subject's.
@@ -80,7 +91,8 @@ def count_finding(what: str, folder: Path, groups: Mapping[str, Group], like: Fi
         if count == 0:
             without.append(name)
         elif count < group.expected:
-            short.append(f"{name} {count} of {group.expected}" + (f", no {missing[0].name}" if missing else ""))
+            more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+            short.append(f"{name} {count} of {group.expected}" + (f", no {missing[0].name}{more}" if missing else ""))
     if without:
         short.append(f"none of {', '.join(without)}")
     state: State = "found" if not short else "incomplete" if there else "missing"

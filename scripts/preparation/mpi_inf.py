@@ -138,12 +138,14 @@ class Selection:
     Attributes:
         frames: ``(N,)`` from 0.
         first: number of frame 0 in the names of pictures.
+        labelled: number of all labelled frames.
         outside: labelled frames left out because a joint lies outside the picture.
         lacking: labelled frames without picture.
     """
 
     frames: np.ndarray
     first: int
+    labelled: int
     outside: int
     lacking: int
 
@@ -168,7 +170,7 @@ def select(view: View, extracted: bool, fits: Fits | None = None) -> Selection:
         frames = frames[::STRIDE]
     else:
         frames = np.array([frame for frame in frames if view.imgname(int(frame) + 1) in fits.places], np.int64)
-    return Selection(frames, first, int((~whole).sum()), int((~there).sum()))
+    return Selection(frames, first, len(points), int((~whole).sum()), int((~there).sum()))
 
 
 def train_rows(view: View, chosen: Selection, fits: Fits | None = None) -> dict[str, np.ndarray]:

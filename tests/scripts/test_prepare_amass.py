@@ -169,6 +169,6 @@ def test_a_foreign_archive_is_named(tmp_path: Path, content: dict[str, np.ndarra
     if content is None:
         np.save(path.open("wb"), np.zeros(3))
     else:
-        np.savez(path, **content)
+        np.savez(path, **content)  # type: ignore[arg-type]
     with pytest.raises(UserError, match=r"poses\.npz was not made by this command"):
         read_meta(path)

@@ -167,7 +167,9 @@ def test_without_projections_there_are_no_2d_labels(small: tuple[Path, H36mVideo
         _prepare_small(root, tmp_path / "other")
 
 
-def test_a_short_video_shortens_the_labels(small: tuple[Path, H36mVideo], tmp_path: Path) -> None:
+def test_a_short_video_shortens_the_labels(
+    small: tuple[Path, H36mVideo], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     root, truth = small
     people = truth.people
     first = type(people)(people.pose[:7], people.betas[:7], people.joints[:7], people.pixels[:7], people.size)
@@ -175,6 +177,7 @@ def test_a_short_video_shortens_the_labels(small: tuple[Path, H36mVideo], tmp_pa
     labels = _prepare_small(root, tmp_path / "out")
     assert list(labels.extra["frame"]) == [0, 5]
     assert labels.meta["counts"]["labelled frames that the videos lack"] == 1
+    assert "Walking 1.60457274.mp4 has 2 of 3 labelled frames" in caplog.text
 
 
 def test_mosh_is_turned_upright_and_assigned(release: Release, tmp_path: Path) -> None:
@@ -279,12 +282,14 @@ def test_check_names_what_is_missing(small: tuple[Path, H36mVideo], capsys: pyte
     (root / "S9" / "Videos" / "Eating.58860488.mp4").write_bytes(b"something")
     assert main(["--root", str(root), "--check"]) == 0
     text = capsys.readouterr().out
-    assert "incomplete  valid 3D poses  2 of 239 (S9 2 of 120; none of S11)" in text
-    assert "incomplete  valid videos    1 of 239 (S9 1 of 120, no Walking 1.60457274.mp4; none of S11)" in text
+    # Whatever is there of a scene tells what else there should be, from all cameras.
+    assert "valid 3D poses  2 of 239 (S9 2 of 120, no Eating.54138969.cdf and 5 more; none of S11)" in text
+    assert "valid videos    1 of 239 (S9 1 of 120, no Eating.54138969.mp4 and 6 more; none of S11)" in text
+    assert "valid boxes     1 of 239 (S9 1 of 120, no Eating.54138969.mat and 6 more; none of S11)" in text
     assert "missing     train videos    0 of 600" in text
 
 
-def test_with_everything_there_a_check_is_complete(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_check_of_all_and_of_all_but_one_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for subject in ("S1", "S5", "S6", "S7", "S8", "S9", "S11"):
         for number in range(30):
             for camera in ("54138969", "55011271", "58860488", "60457274"):
@@ -306,6 +311,20 @@ def test_with_everything_there_a_check_is_complete(tmp_path: Path, capsys: pytes
         "valid_protocol1": 2 * 30 * 4 - 1,
         "valid_protocol2": 2 * 30,
     }
+    for folder, suffix, words in (
+        ("MyPoseFeatures/D3_Positions_mono", "cdf", "valid 3D poses  238 of 239 (S9 119 of 120, no A.55011271.cdf)"),
+        ("Videos", "mp4", "valid videos    238 of 239 (S9 119 of 120, no A.55011271.mp4)"),
+        ("MySegmentsMat/ground_truth_bb", "mat", "valid boxes     238 of 239 (S9 119 of 120, no A.55011271.mat)"),
+    ):
+        path = tmp_path / "S9" / folder / f"A.55011271.{suffix}"
+        path.unlink()
+        assert main(["--root", str(tmp_path), "--check"]) == 0
+        told = capsys.readouterr().out
+        assert f"incomplete  {words}" in told and told.count("incomplete") == 1
+        path.touch()
+        assert main(["--root", str(tmp_path), "--check"]) == 0
+        assert f"incomplete  {words}" in capsys.readouterr().out  # empty files do not count
+        path.write_bytes(b"x")
 
 
 @pytest.mark.parametrize(

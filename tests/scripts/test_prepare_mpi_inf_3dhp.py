@@ -128,7 +128,7 @@ def test_extracted_pictures_are_used_in_order(release: Release, prepared: Path, 
         assert not (tmp_path / f"out{base}" / "images").exists()
 
 
-def test_frames_without_picture_are_left_out(small: Release, tmp_path: Path) -> None:
+def test_frames_without_picture_are_left_out(small: Release, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     root, truth = small
     people = truth.train["S2", "Seq1", 4]
     first = type(people)(people.pose[:9], people.betas[:9], people.joints[:9], people.pixels[:9], people.size)
@@ -137,6 +137,7 @@ def test_frames_without_picture_are_left_out(small: Release, tmp_path: Path) -> 
     labels = read_labels(tmp_path / "out" / "train.npz")
     assert list(labels.extra["frame"]) == [0]
     assert labels.meta["counts"]["labelled frames without picture"] == 4
+    assert "video_4.avi has 9 of 13 labelled frames" in caplog.text
     (root / "mpi_inf_3dhp_test_set" / "TS1" / "imageSequence" / "img_000001.jpg").unlink()
     assert _prepare(root, tmp_path / "out", "--splits", "valid") == 0
     labels = read_labels(tmp_path / "out" / "valid.npz")
@@ -221,7 +222,10 @@ def test_check_names_what_is_missing(small: Release, tmp_path: Path, capsys: pyt
     shutil.rmtree(root / "mpi_inf_3dhp_test_set" / "TS5" / "imageSequence")
     assert main(["--root", str(root), "--check"]) == 0
     text = capsys.readouterr().out
-    assert "incomplete  train videos    1 of 128 (S2 Seq1 1 of 8, no video_0.avi; none of S1 Seq1, S1 Seq2" in text
+    assert (
+        "incomplete  train videos    1 of 128 (S2 Seq1 1 of 8, no video_0.avi and 6 more; none of S1 Seq1, S1 Seq2"
+        in text
+    )
     assert "incomplete  valid pictures  4 of 2929 (TS1 4 of 603; none of TS2, TS3, TS4, TS5, TS6)" in text
     for subject, sequence in NUM_FRAMES:
         for camera in (0, 1, 2, 4, 5, 6, 7, 8):

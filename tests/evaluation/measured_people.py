@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor
 
@@ -18,6 +20,8 @@ from diffhmr.body.params import SmplParams
 from diffhmr.config import SamplerConfig
 from diffhmr.datasets.labelled import LabelledPeople
 from diffhmr.datasets.labels import Labels, read_labels, write_labels
+from diffhmr.evaluation.measures import Measurer
+from diffhmr.evaluation.run import Evaluation, EvaluationOptions, evaluate
 from diffhmr.evaluation.terms import EvaluationProtocol
 from diffhmr.evaluation.truth import Bodies, genders_of
 from diffhmr.geometry.camera import project_crop
@@ -26,6 +30,8 @@ from tests.toy_body import make_fields
 
 CAMERA = (0.9, 0.1, -0.05)
 SIDE = 200.0  # of the boxes, pixels
+TIGHT_SIDE = 160.0
+CONSTANT = SmplParams.from_rotations(torch.eye(3).expand(24, 3, 3), torch.zeros(10))
 
 
 def write_bodies(folder: Path) -> dict[str, Path]:
@@ -43,6 +49,11 @@ def write_bodies(folder: Path) -> dict[str, Path]:
 def bodies_for(protocol: EvaluationProtocol, prediction: BodyModel, truth: dict[str, BodyModel]) -> Bodies:
     """``prediction`` and those of ``truth`` that the protocol needs."""
     return Bodies(prediction, {gender: truth[gender] for gender in genders_of(protocol.truth_body)})
+
+
+def same_for_all(body: BodyModel) -> dict[str, BodyModel]:
+    """The same truth for every gender."""
+    return dict.fromkeys(("neutral", "male", "female"), body)
 
 
 def random_rows(count: int, seed: int = 0) -> dict[str, np.ndarray]:
@@ -84,7 +95,7 @@ def labelled_for(protocol: EvaluationProtocol, body: BodyModel, folder: Path, co
         part = np.ones((count, 24, 3))
         part[..., :2] = 150 + points * SIDE / 2
         rows["part"] = part
-        rows["bbox"] = np.tile(np.array([80.0, 60.0, 100.0, 160.0]), (count, 1))
+        rows["bbox"] = np.tile(np.array([80.0, 60.0, 100.0, TIGHT_SIDE]), (count, 1))
     path = folder / f"{protocol.name}.npz"
     write_labels(path, rows, {"dataset": "toy", "split": "test"})
     return read_labels(path)
@@ -153,6 +164,38 @@ class AlteredBody(BodyModel):
         return self._alter(super().joints(params, joint_set), joint_set)
 
 
+def moved(names: tuple[str, ...], offset: Tensor) -> Callable[[Tensor, JointSet | None], Tensor]:
+    """What moves the joints of these names and nothing else."""
+
+    def alter(points: Tensor, joint_set: JointSet | None) -> Tensor:
+        if joint_set is None:
+            return points
+        hit = torch.tensor([name in names for name in joint_set.joint_names])
+        return points + hit.to(points).unsqueeze(-1) * offset
+
+    return alter
+
+
 def altered(path: Path, alter: Callable[[Tensor, JointSet | None], Tensor]) -> AlteredBody:
     """The body file ``path`` with ``alter(points, joint set or None for vertices)`` on everything it gives."""
     return AlteredBody(read_body(path), alter)
+
+
+def measure(
+    protocol: EvaluationProtocol, bodies: Bodies, labels: Labels, model: Any, num_samples: int = 3
+) -> Evaluation:
+    """Evaluate ``model`` on ``labels``."""
+    measurer = Measurer(protocol, bodies, CONSTANT, torch.full((len(labels),), SIDE / TIGHT_SIDE))
+    return evaluate(model, people_of(labels), measurer, SamplerConfig(), EvaluationOptions(num_samples))
+
+
+def assert_alike(left: Any, right: Any) -> None:
+    """Nested numbers that differ by rounding only."""
+    if isinstance(left, dict):
+        assert left.keys() == right.keys()
+        for key in left:
+            assert_alike(left[key], right[key])
+    elif left is None:
+        assert right is None
+    else:
+        assert left == pytest.approx(right, rel=1e-4, abs=1e-3)

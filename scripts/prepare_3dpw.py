@@ -21,7 +21,8 @@ import numpy as np
 from diffhmr.command_line import run_command
 from diffhmr.errors import UserError
 from diffhmr.evaluation.protocols import OCC_SEQUENCES
-from scripts.preparation.job import COUNT, Finding, Piece, main
+from scripts.preparation import job
+from scripts.preparation.job import COUNT, Finding, Piece
 from scripts.preparation.sequences import (
     SequenceFile,
     SequenceState,
@@ -192,10 +193,10 @@ def _count_rows(file: SequenceFile) -> tuple[int, int]:
     return frames, sum(int(file.array("campose_valid", person, shape=(frames,)).sum()) for person in people)
 
 
-def prepare(argv: Sequence[str] | None = None) -> int:
-    """The command."""
-    return main(ThreeDpw(), argv, description=__doc__)
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line."""
+    return job.main(ThreeDpw(), argv, description=__doc__)
 
 
 if __name__ == "__main__":
-    sys.exit(run_command(prepare))
+    sys.exit(run_command(main))

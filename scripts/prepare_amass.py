@@ -30,7 +30,8 @@ from scipy.spatial.transform import Rotation
 from diffhmr.command_line import run_command
 from diffhmr.errors import UserError
 from diffhmr.files import atomic_path
-from scripts.preparation.job import COUNT, FileKind, Finding, Piece, State, main
+from scripts.preparation import job
+from scripts.preparation.job import COUNT, FileKind, Finding, Piece, State
 
 SITE = "https://amass.is.tue.mpg.de"
 SPLITS = {
@@ -259,10 +260,10 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def prepare(argv: Sequence[str] | None = None) -> int:
-    """The command."""
-    return main(Amass.of, argv, description=__doc__, add_options=_add_options, kind=ARCHIVE)
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line."""
+    return job.main(Amass.of, argv, description=__doc__, add_options=_add_options, kind=ARCHIVE)
 
 
 if __name__ == "__main__":
-    sys.exit(run_command(prepare))
+    sys.exit(run_command(main))

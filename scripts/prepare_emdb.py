@@ -20,7 +20,8 @@ import numpy as np
 from diffhmr.body.joints import OPENPOSE25, SMPL24
 from diffhmr.command_line import run_command
 from diffhmr.errors import UserError
-from scripts.preparation.job import COUNT, Finding, Piece, main
+from scripts.preparation import job
+from scripts.preparation.job import COUNT, Finding, Piece
 from scripts.preparation.sequences import (
     SequenceFile,
     SequenceState,
@@ -141,10 +142,10 @@ def _count_rows(file: SequenceFile) -> tuple[int, int]:
     return frames, int(file.array("good_frames_mask", shape=(frames,)).sum())
 
 
-def prepare(argv: Sequence[str] | None = None) -> int:
-    """The command."""
-    return main(Emdb(), argv, description=__doc__)
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line."""
+    return job.main(Emdb(), argv, description=__doc__)
 
 
 if __name__ == "__main__":
-    sys.exit(run_command(prepare))
+    sys.exit(run_command(main))

@@ -78,8 +78,8 @@ def prepared(tmp_path_factory: pytest.TempPathFactory, free_body: BodyModel) -> 
         write_coco(root, body, split="val", seed=1)
 
     images = {
-        "3dpw": step("3dpw", lambda root: write_three_dpw(root, body), prepare_3dpw.prepare, "--partial"),
-        "emdb": step("emdb", lambda root: write_emdb(root, body), prepare_emdb.prepare, "--partial"),
+        "3dpw": step("3dpw", lambda root: write_three_dpw(root, body), prepare_3dpw.main, "--partial"),
+        "emdb": step("emdb", lambda root: write_emdb(root, body), prepare_emdb.main, "--partial"),
         "h36m": step("h36m", lambda root: write_h36m(root, body), prepare_h36m.main, "--partial"),
         "mpi_inf_3dhp": step(
             "mpi_inf_3dhp", lambda root: write_mpi_inf_3dhp(root, body), prepare_mpi_inf_3dhp.main, "--partial"
@@ -88,7 +88,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory, free_body: BodyModel) -> 
         "mpii": step("mpii", lambda root: write_mpii(root, body), prepare_mpii.main),
         "lsp": step("lsp", lambda root: write_lsp(root, body), prepare_lsp.main),
         "hr_lspet": step("hr_lspet", lambda root: write_hr_lspet(root, body), prepare_hr_lspet.main),
-        "amass": step("amass", write_amass, prepare_amass.prepare, "--partial"),
+        "amass": step("amass", write_amass, prepare_amass.main, "--partial"),
     }
     return Prepared(data, images)
 

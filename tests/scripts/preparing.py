@@ -27,6 +27,11 @@ def run_until_killed(commands: Sequence[tuple[str, list[str]]], after: int) -> N
     assert json.loads(result.stdout.splitlines()[-1]) == [signal.SIGKILL] * len(commands), result.stderr
 
 
+def tree(folder: Path) -> dict[str, bytes]:
+    """The content of all files below a folder, by their names in it."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 def _run_and_die(module: str, arguments: list[str], after: int) -> None:
     from scripts.preparation import outputs, people2d
 

@@ -1,4 +1,4 @@
-"""What the sets with 2D labels have in common: nothing there, killed and resumed, slices, workers, crops."""
+"""What the sets with 2D labels have in common: nothing there, slices, workers, crops."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from diffhmr.body.model import BodyModel
 from diffhmr.datasets.labels import read_labels
 from diffhmr.errors import UserError
 from scripts.preparation import people2d
-from scripts.preparation.job import Piece
 from scripts.preparation.people2d import LabelOptions, boxes_of_points, openpose_detections, to_slots
 from scripts.prepare_coco import Coco
 from tests.releases.coco import write_coco
@@ -27,7 +26,7 @@ from tests.releases.drawn_people import openpose_json
 from tests.releases.hr_lspet import write_hr_lspet
 from tests.releases.lsp import write_lsp
 from tests.releases.mpii import write_mpii
-from tests.scripts.preparing import ROOT, run_until_killed
+from tests.scripts.preparing import ROOT
 
 SETS: dict[str, tuple[Callable[..., Any], str]] = {
     "coco": (write_coco, "person_keypoints_train2014.json"),
@@ -63,34 +62,6 @@ def test_exit_codes_from_the_shell(tmp_path: Path) -> None:
         result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
         assert result.returncode == code, result.stderr
         assert result.stderr.count("\n") == (code == 2)
-
-
-def test_killed_and_resumed_gives_the_same_bytes(
-    tmp_path: Path, free_body: BodyModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name, (write, _) in SETS.items():
-        write(tmp_path / name, free_body, people=3)
-    commands = [(f"scripts.prepare_{name}", _words(tmp_path / name, tmp_path / f"{name}-killed")) for name in SETS]
-    run_until_killed(commands, after=1)
-
-    monkeypatch.setattr(people2d, "PIECE_ROWS", 1)
-    converted: list[str] = []
-    convert = people2d.People2D.convert
-
-    def counted(self: people2d.People2D, root: Path, piece: Piece) -> people2d.Rows:
-        converted.append(piece.key)
-        return convert(self, root, piece)
-
-    monkeypatch.setattr(people2d.People2D, "convert", counted)
-    for name in SETS:
-        killed, whole = tmp_path / f"{name}-killed", tmp_path / f"{name}-whole"
-        assert not (killed / "train.npz").exists() and list(killed.rglob("0000000-0000001.npz"))
-        converted.clear()
-        assert _main(name)(_words(tmp_path / name, killed)) == 0
-        assert converted == ["0000001-0000002", "0000002-0000003"]
-        assert _main(name)(_words(tmp_path / name, whole)) == 0
-        assert (killed / "train.npz").read_bytes() == (whole / "train.npz").read_bytes()
-        assert [path.name for path in killed.iterdir()] == ["train.npz"]
 
 
 def test_slices_and_other_processes_make_no_difference(

@@ -14,6 +14,7 @@ import pytest
 
 from diffhmr.command_line import run_command
 from diffhmr.datasets.labels import read_labels
+from tests.scripts.preparing import tree
 from tests.scripts.toy_preparation import SPLITS, prepare, write_toy
 
 
@@ -52,10 +53,6 @@ def wait_for(happened: Callable[[], bool]) -> None:
     while not happened():
         assert time.monotonic() < deadline
         time.sleep(0.05)
-
-
-def tree(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_pieces_become_one_label_file_per_split(raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,7 +17,7 @@ from diffhmr.command_line import run_command
 from diffhmr.datasets.labels import Labels, read_labels
 from diffhmr.evaluation.protocols import OCC_SEQUENCES
 from diffhmr.geometry.rotation import axis_angle_to_matrix
-from scripts.prepare_3dpw import OCC, SEQUENCES, prepare, sequences_of
+from scripts.prepare_3dpw import OCC, SEQUENCES, main, sequences_of
 from tests.releases.smpl_tracks import SIZE
 from tests.releases.three_dpw import POINTS, TruePerson, write_three_dpw
 
@@ -31,7 +31,7 @@ def release(tmp_path_factory: pytest.TempPathFactory, toy_body: BodyModel) -> tu
 @pytest.fixture(scope="module")
 def prepared(release: tuple[Path, list[TruePerson]], tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("out")
-    assert prepare(["--root", str(release[0]), "--out", str(out), "--partial"]) == 0
+    assert main(["--root", str(release[0]), "--out", str(out), "--partial"]) == 0
     return out
 
 
@@ -106,7 +106,7 @@ def test_a_partial_release_needs_a_word_and_says_so(
     release: tuple[Path, list[TruePerson]], prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["--root", str(release[0]), "--out", str(tmp_path / "out")]
-    assert run_command(lambda: prepare(arguments)) == 2
+    assert run_command(lambda: main(arguments)) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and "train sequences incomplete" in error and "courtyard_arguing_00" in error
     assert not (tmp_path / "out").exists()
@@ -118,7 +118,7 @@ def test_a_partial_release_needs_a_word_and_says_so(
 
 
 def test_check_names_what_is_missing(toy_body: BodyModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert prepare(["--check", "--root", str(tmp_path / "nothing")]) == 0
+    assert main(["--check", "--root", str(tmp_path / "nothing")]) == 0
     told = capsys.readouterr().out
     assert "0 of 24 files" in told and "0 of 12 files" in told
     assert told.count("register at https://virtualhumans") == 1 and "sequenceFiles.zip" in told
@@ -128,7 +128,7 @@ def test_check_names_what_is_missing(toy_body: BodyModel, tmp_path: Path, capsys
     (root / "imageFiles" / "downtown_arguing_00" / "image_00003.jpg").unlink()
     damaged = root / "sequenceFiles" / "train" / "courtyard_dancing_01.pkl"
     damaged.write_bytes(damaged.read_bytes()[:1000])
-    assert prepare(["--check", "--root", str(root)]) == 0
+    assert main(["--check", "--root", str(root)]) == 0
     told = capsys.readouterr().out
     assert "7 of 8 that the sequences have; downtown_arguing_00 lacks image_00003.jpg  " in told
     assert "found       occ pictures" in told
@@ -163,11 +163,11 @@ def test_another_file_in_its_place_is_refused(
     write_three_dpw(root, toy_body)
     change(root, **entries)
     arguments = ["--root", str(root), "--out", str(tmp_path / "out"), "--splits", "test", "--partial"]
-    assert run_command(lambda: prepare(arguments)) == 2
+    assert run_command(lambda: main(arguments)) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     with pytest.raises(Exception, match=message):
-        prepare(arguments)
+        main(arguments)
 
 
 def test_betas_may_be_a_column(toy_body: BodyModel, tmp_path: Path) -> None:
@@ -175,7 +175,7 @@ def test_betas_may_be_a_column(toy_body: BodyModel, tmp_path: Path) -> None:
     people = write_three_dpw(root, toy_body)
     track = next(person.track for person in people if person.sequence == "downtown_stairs_00")
     change(root, betas=[track.betas[:, None]])
-    assert prepare(["--root", str(root), "--out", str(tmp_path / "out"), "--splits", "test", "--partial"]) == 0
+    assert main(["--root", str(root), "--out", str(tmp_path / "out"), "--splits", "test", "--partial"]) == 0
     labels = read_labels(tmp_path / "out" / "test.npz")
     mine = labels.extra["sequence"] == "downtown_stairs_00"
     np.testing.assert_allclose(labels.betas[mine], np.tile(track.betas, (mine.sum(), 1)), rtol=1e-6)
@@ -187,5 +187,5 @@ def test_a_pickle_that_runs_code_is_refused(toy_body: BodyModel, tmp_path: Path)
     path = root / "sequenceFiles" / "test" / "downtown_stairs_00.pkl"
     path.write_bytes(b"cos\nsystem\n(S'touch " + str(tmp_path / "witness").encode() + b"'\ntR.")
     arguments = ["--root", str(root), "--out", str(tmp_path / "out"), "--splits", "test"]
-    assert run_command(lambda: prepare(arguments)) == 2
+    assert run_command(lambda: main(arguments)) == 2
     assert not (tmp_path / "witness").exists()

@@ -12,7 +12,7 @@ from diffhmr.command_line import run_command
 from diffhmr.datasets.archive import MotionArchive
 from diffhmr.errors import UserError
 from diffhmr.random import item_seeds
-from scripts.prepare_amass import frame_indices, jumps, prepare, read_meta
+from scripts.prepare_amass import frame_indices, jumps, main, read_meta
 from tests.releases.amass import RECORDINGS, SECONDS, TrueRecording, write_amass
 
 
@@ -23,7 +23,7 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, T
 
 
 def run(root: Path, out: Path, *words: str) -> int:
-    return run_command(lambda: prepare(["--root", str(root), "--out", str(out), *words]))
+    return run_command(lambda: main(["--root", str(root), "--out", str(out), *words]))
 
 
 @pytest.mark.parametrize("fps", [10.0, 30.0])

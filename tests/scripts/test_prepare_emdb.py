@@ -15,7 +15,7 @@ from diffhmr.body.model import BodyModel
 from diffhmr.command_line import run_command
 from diffhmr.datasets.labels import read_labels
 from diffhmr.geometry.rotation import axis_angle_to_matrix
-from scripts.prepare_emdb import SEQUENCES, data_file, prepare
+from scripts.prepare_emdb import SEQUENCES, data_file, main
 from tests.releases.emdb import TruePerson, write_emdb
 
 
@@ -29,7 +29,7 @@ def arguments(root: Path) -> list[str]:
 
 
 def test_the_labels_are_the_people(release: tuple[Path, list[TruePerson]]) -> None:
-    assert prepare(arguments(release[0])) == 0
+    assert main(arguments(release[0])) == 0
     labels = read_labels(release[0].parent / "out" / "emdb1.npz")
     people = [person for person in release[1] if person.sequence in SEQUENCES]
     assert [person.sequence for person in people] == ["P1/14_outdoor_climb", "P5/44_indoor_rom"]
@@ -62,16 +62,16 @@ def test_check_names_what_is_missing(
     release: tuple[Path, list[TruePerson]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = release[0]
-    assert prepare(["--check", "--root", str(root / "nothing")]) == 0
+    assert main(["--check", "--root", str(root / "nothing")]) == 0
     assert "0 of 17 files" in capsys.readouterr().out
     for frame in (1, 3):
         (root / f"P5/44_indoor_rom/images/{frame:05d}.jpg").unlink()
-    assert prepare(["--check", "--root", str(root)]) == 0
+    assert main(["--check", "--root", str(root)]) == 0
     told = capsys.readouterr().out
     assert "2 of 17 files; missing is P2/23_outdoor_hug_tree" in told
     assert "6 of 8 that the sequences have; P5/44_indoor_rom lacks 00001.jpg and 1 more  " in told
     # What is complete can be converted.
-    assert prepare(arguments(root)) == 0
+    assert main(arguments(root)) == 0
     assert set(read_labels(root.parent / "out" / "emdb1.npz").extra["subject"]) == {"P1"}
 
 
@@ -94,7 +94,7 @@ def test_another_file_in_its_place_is_refused(
 ) -> None:
     path = data_file(release[0], "P1/14_outdoor_climb")
     path.write_bytes(pickle.dumps({**pickle.loads(path.read_bytes()), **entries}))
-    assert run_command(lambda: prepare(arguments(release[0]))) == 2
+    assert run_command(lambda: main(arguments(release[0]))) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
 
@@ -102,6 +102,6 @@ def test_another_file_in_its_place_is_refused(
 def test_people_of_no_gender_have_none(release: tuple[Path, list[TruePerson]]) -> None:
     path = data_file(release[0], "P1/14_outdoor_climb")
     path.write_bytes(pickle.dumps({**pickle.loads(path.read_bytes()), "gender": "neutral"}))
-    assert prepare(arguments(release[0])) == 0
+    assert main(arguments(release[0])) == 0
     labels = read_labels(release[0].parent / "out" / "emdb1.npz")
     assert set(labels.gender) == {-1, 1}

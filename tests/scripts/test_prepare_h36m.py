@@ -20,7 +20,6 @@ from diffhmr.errors import UserError
 from scripts.prepare_h36m import Human36M, main
 from tests.releases.captured_people import number_in, write_video
 from tests.releases.h36m import SLOTS, H36mVideo, write_h36m, write_masks, write_mosh, write_poses
-from tests.scripts.preparing import run_until_killed
 
 SPLITS = {"train": ("S1",), "valid_protocol1": ("S9", "S11"), "valid_protocol2": ("S9", "S11")}
 Release = tuple[Path, list[H36mVideo]]
@@ -235,16 +234,6 @@ def test_mosh_of_another_frame_or_length_is_refused(small: tuple[Path, H36mVideo
         _prepare_small(root, tmp_path / "out", "--mosh", str(mosh))
     with pytest.raises(UserError, match=r"--mosh .*absent does not exist"):
         _prepare_small(root, tmp_path / "out", "--mosh", str(tmp_path / "absent"))
-
-
-def test_killed_and_started_again_gives_the_same_bytes(release: Release, prepared: Path, tmp_path: Path) -> None:
-    words = ["--root", str(release[0]), "--out", str(tmp_path), "--partial"]
-    run_until_killed([("scripts.prepare_h36m", words)], after=1)
-    assert not (tmp_path / "train.npz").exists() and any((tmp_path / "images").iterdir())
-    assert main(words) == 0
-    for path in [*prepared.glob("*.npz"), *(prepared / "images").iterdir()]:
-        assert (tmp_path / path.relative_to(prepared)).read_bytes() == path.read_bytes()
-    assert {path.name for path in tmp_path.iterdir()} == {path.name for path in prepared.iterdir()}
 
 
 def test_crops_come_from_the_videos(release: Release, prepared: Path, tmp_path: Path) -> None:

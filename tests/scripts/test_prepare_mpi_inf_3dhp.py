@@ -18,7 +18,6 @@ from scripts.preparation.mpi_inf import ACTIVITIES, NUM_FRAMES, VALID_FRAMES
 from scripts.prepare_mpi_inf_3dhp import main
 from tests.releases.captured_people import number_in, write_video
 from tests.releases.mpi_inf_3dhp import CUT, INVALID, OUTSIDE, SLOTS, TEST_FRAMES, MpiInfTruth, write_mpi_inf_3dhp
-from tests.scripts.preparing import run_until_killed
 
 COLUMNS = [25 + slot for slot in SLOTS]
 CHOSEN = [frame for frame in range(23) if frame != OUTSIDE][::10]
@@ -188,18 +187,6 @@ def test_wrong_fits_are_refused_before_anything_is_done(small: Release, tmp_path
     with pytest.raises(UserError, match="--fits-names goes with --fits"):
         _prepare(small[0], tmp_path / "out", "--fits-names", two)
     assert not (tmp_path / "out").exists()
-
-
-def test_killed_and_started_again_gives_the_same_bytes(release: Release, prepared: Path, tmp_path: Path) -> None:
-    words = ["--root", str(release[0]), "--out", str(tmp_path), "--partial"]
-    run_until_killed([("scripts.prepare_mpi_inf_3dhp", words)], after=2)
-    assert not (tmp_path / "train.npz").exists() and (tmp_path / "images").is_dir()
-    assert main(words) == 0
-    paths = [path for path in prepared.rglob("*") if path.is_file()]
-    assert len(paths) == 2 + 4 * len(CHOSEN)
-    for path in paths:
-        assert (tmp_path / path.relative_to(prepared)).read_bytes() == path.read_bytes()
-    assert {path.name for path in tmp_path.iterdir()} == {path.name for path in prepared.iterdir()}
 
 
 def test_check_says_what_to_get_on_a_machine_that_has_nothing(

@@ -35,6 +35,9 @@ _PIXELS: dict[ScaleUnit, float] = {"200px": 200.0, "pixels": 1.0}
 _BOX_PER_EXTENT = (0.2, 20.0)  # box side over the larger extent of the confident keypoints
 _BOX_PIXELS = (20.0, 3600.0)  # where there are no keypoints
 _MANY_ROWS = 0.8
+# Of ProHMR's layout, but a name that any file may have.
+_BETAS = ("betas", "has_betas")
+_SPIN_ONLY = ("part", "openpose", "S", "pose", "shape", "has_smpl")
 _FEWEST_POINTS = 6
 
 
@@ -185,14 +188,14 @@ def _labels(arrays: dict[str, np.ndarray], path: Path, scale_unit: ScaleUnit | N
     if not count:
         raise UserError(f"{path}: imgname holds no rows; a label file has one per person")
     reader = ArrayReader(arrays, path, count)
-    prohmr = any(name in arrays for name in PROHMR)
+    prohmr = _is_prohmr(arrays, path)
     keypoints, joints3d = reader.points(prohmr)
     pose, betas, has_smpl = reader.parameters(prohmr)
     meta = _read_meta(arrays["meta"], path) if "meta" in arrays else {"format": "prohmr" if prohmr else "spin"}
     scale = reader.scale()
     unit = scale_unit or _scale_unit(scale, keypoints, meta, path)
     return Labels(
-        imgname=reader.text("imgname"),
+        imgname=np.char.replace(reader.text("imgname"), "\\", "/"),  # as SPIN's scripts write it on Windows
         center=reader.numbers("center", (2,)),
         side=(scale * _PIXELS[unit]).astype(np.float32),
         keypoints=keypoints,
@@ -204,6 +207,16 @@ def _labels(arrays: dict[str, np.ndarray], path: Path, scale_unit: ScaleUnit | N
         extra={name: reader.extra(name) for name in EXTRA if name in arrays},
         meta=meta | {"scale_unit": unit},
     )
+
+
+def _is_prohmr(arrays: Mapping[str, np.ndarray], path: Path) -> bool:
+    """Whether a file has ProHMR's layout and not SPIN's. What it holds of the other one is named, as it is not read."""
+    prohmr = any(name in arrays for name in PROHMR if name not in _BETAS)
+    others = [name for name in (_SPIN_ONLY if prohmr else PROHMR) if name in arrays]
+    if others:
+        layouts = ("ProHMR", "SPIN") if prohmr else ("SPIN", "ProHMR")
+        _log.warning("%s: read as a file of %s; not read: %s (of %s)", path, layouts[0], ", ".join(others), layouts[1])
+    return prohmr
 
 
 def _read_meta(array: np.ndarray, path: Path) -> dict[str, Any]:

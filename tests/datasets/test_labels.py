@@ -123,6 +123,27 @@ def test_both_layouts_give_the_same_labels(tmp_path: Path) -> None:
     assert_same(read_labels(saved(tmp_path / "a.npz", spin)), read_labels(saved(tmp_path / "b.npz", prohmr)))
 
 
+def test_arrays_of_the_other_layout_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """One more array does not make a file of SPIN one of ProHMR, in which none of its labels would be found."""
+    spin, prohmr = spin_rows(), prohmr_rows()
+    plain = [read_labels(saved(tmp_path / "plain.npz", rows)) for rows in (spin, prohmr)]
+    assert not caplog.records
+    for rows, other, labels, words in (
+        (spin, {"betas": prohmr["betas"]}, plain[0], "a file of SPIN; not read: betas (of ProHMR)"),
+        (prohmr, {"S": spin["S"], "pose": spin["pose"]}, plain[1], "a file of ProHMR; not read: S, pose (of SPIN)"),
+    ):
+        with caplog.at_level(logging.WARNING):
+            assert_same(read_labels(saved(tmp_path / "more.npz", rows | other)), labels)
+        assert words in caplog.text
+
+
+def test_names_of_pictures_from_windows(tmp_path: Path) -> None:
+    rows = spin_rows()
+    wanted = list(rows["imgname"])
+    rows["imgname"] = np.char.replace(rows["imgname"], "/", "\\")
+    assert list(read_labels(saved(tmp_path / "a.npz", rows)).imgname) == wanted
+
+
 def test_boxes_with_two_sides(tmp_path: Path) -> None:
     rows = prohmr_rows()
     side = rows["scale"]

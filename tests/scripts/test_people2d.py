@@ -56,6 +56,28 @@ def test_a_machine_that_has_nothing(name: str, tmp_path: Path, capsys: pytest.Ca
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "annotations", "picture"),
+    [
+        ("lsp", "lsp_dataset_original/joints.mat", "lsp_dataset_original/images/im0008.jpg"),
+        ("mpii", "mpii_human_pose_v1_u12_2/mpii_human_pose_v1_u12_1.mat", "images/015602864.jpg"),
+    ],
+)
+def test_check_names_the_one_file_that_is_gone(
+    name: str, annotations: str, picture: str, tmp_path: Path, free_body: BodyModel, capsys: pytest.CaptureFixture[str]
+) -> None:
+    SETS[name][0](tmp_path, free_body)
+    (tmp_path / picture).unlink()
+    assert _main(name)(_words(tmp_path, tmp_path / "out", "--check")) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("  incomplete")]
+    assert "train pictures" in line and "2 of 3 with labelled people, " in line
+    assert f"the first missing is {picture} " in line
+    (tmp_path / annotations).unlink()
+    assert _main(name)(_words(tmp_path, tmp_path / "out", "--check")) == 0
+    text = capsys.readouterr().out
+    assert f"missing     train annotations  {tmp_path / annotations}" in text and SETS[name][1] in text
+
+
 def test_exit_codes_from_the_shell(tmp_path: Path) -> None:
     for words, code in ((["--check"], 0), (["--root", "README.md"], 2)):
         command = [sys.executable, "-m", "scripts.prepare_lsp", "--root", str(tmp_path), "--out", str(tmp_path), *words]

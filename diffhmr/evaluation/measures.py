@@ -14,13 +14,15 @@ import torch
 from torch import Tensor
 
 from diffhmr.batch import Prediction, Targets
-from diffhmr.body.joints import COCO17_FROM_SPIN49, SPIN49
+from diffhmr.body.frames import to_frame
+from diffhmr.body.joints import COCO17_FROM_SPIN49, SMPL24, SPIN49
 from diffhmr.body.params import SmplParams
 from diffhmr.evaluation.sums import HITS, Measures
 from diffhmr.evaluation.terms import AUC_MM, PCK_MM, PIXEL_CROP, EvaluationProtocol
 from diffhmr.evaluation.truth import Bodies, Points, body_joints, predicted_points, true_meshes, true_points
 from diffhmr.geometry.align import fit_similarity, root_align, similarity_align
 from diffhmr.geometry.camera import project_crop
+from diffhmr.geometry.rotation import mean_rotation
 from diffhmr.metrics.distribution import (
     apd_mm,
     calibration_hits,
@@ -32,7 +34,16 @@ from diffhmr.metrics.distribution import (
     pose_energy_score_mm,
     sample_ranks,
 )
-from diffhmr.metrics.joints import auc, mpjpe_mm, pa_mpjpe_mm, pck, point_errors_mm, pve_mm, weighted_errors
+from diffhmr.metrics.joints import (
+    auc,
+    mpjae_deg,
+    mpjpe_mm,
+    pa_mpjpe_mm,
+    pck,
+    point_errors_mm,
+    pve_mm,
+    weighted_errors,
+)
 
 _BODIES_AT_ONCE = 64
 _SURE = 0.5  # confidence of a 2D label that PCK counts
@@ -96,6 +107,8 @@ class Measurer:
         assert pred.spin49 is not None
         found = _Errors(protocol)
         measures = self._joints(found, pred, truth)
+        if protocol.turned_joints:
+            measures |= self._rotations(found, prediction.params, targets.params, pred, truth)
         measures |= self._baseline(truth)
         if protocol.truth_body is not None:
             measures |= self._vertices(found, prediction.params, targets, pred, truth)
@@ -123,6 +136,19 @@ class Measurer:
                 measures |= found.add_share(f"pck_{PCK_MM:.0f}mm{suffix}", pck(errors, PCK_MM))
                 measures |= found.add_share(f"auc{suffix}", auc(errors, AUC_MM))
         return measures
+
+    def _rotations(
+        self, found: _Errors, params: SmplParams, target: SmplParams, pred: Points, truth: Points
+    ) -> Measures:
+        """Angular errors as they are, and after the rotation that fits the joints best."""
+        chosen = [SMPL24.joint_names.index(name) for name in self.protocol.turned_joints]
+        each, right = (to_frame(one.rotations, "camera")[..., chosen, :, :] for one in (params, target))
+        mean = mean_rotation(each[:, 1:], dim=1)
+        fit = fit_similarity(pred.joints, truth.joints.unsqueeze(1)).rotation.unsqueeze(-3)
+        fit_mean = fit_similarity(pred.joints[:, 1:].mean(1), truth.joints).rotation.unsqueeze(-3)
+        all_right = right.unsqueeze(1)
+        measures = found.add("mpjae_deg", mpjae_deg(each, all_right), mpjae_deg(mean, right))
+        return measures | found.add("pa_mpjae_deg", mpjae_deg(fit @ each, all_right), mpjae_deg(fit_mean @ mean, right))
 
     def _baseline(self, truth: Points) -> Measures:
         points = predicted_points(self.protocol, self.bodies.prediction, self.constant)

@@ -15,6 +15,9 @@ from diffhmr.errors import UserError
 from diffhmr.evaluation.terms import EvaluationProtocol, RowFilter
 
 _HIPS = ("left_hip", "right_hip")
+_EMDB_TURNED = (
+    "pelvis", *_HIPS, "left_knee", "right_knee", "left_shoulder", "right_shoulder", "left_elbow", "right_elbow",
+)  # fmt: skip
 OCC_SEQUENCES = (
     "courtyard_backpack", "courtyard_basketball", "courtyard_bodyScannerMotions", "courtyard_box", "courtyard_golf",
     "courtyard_jacket", "courtyard_laceShoe", "downtown_stairs", "flat_guitar", "flat_packBags", "outdoors_climbing",
@@ -101,13 +104,14 @@ _GENDERED = (
         root=_HIPS,
         truth_body="gendered",
         pa_pve="joints",
+        turned_joints=_EMDB_TURNED,
         box="1.2 x the box of the data set",
     ),
 )
 _NEUTRAL17 = replace(
     _THREEDPW_SPIN,
     name="3dpw-neutral17",
-    source="MotionBERT (Zhu et al., ICCV 2023)",
+    source="MotionBERT (Zhu et al., ICCV 2023), but all frames instead of whole clips of 16",
     joint_set="H36M17",
     truth_body="neutral",
 )
@@ -119,6 +123,8 @@ _ALL = (
     replace(
         _THREEDPW_PROHMR,
         name="3dpw-prohmr-stored",
+        files=("3dpw_test.npz", "test.npz"),  # scripts.prepare_3dpw's test.npz has no stored joints
+        box="",
         source="ProHMR (Kolotouros et al., ICCV 2021), with its own label file",
         truth_set="J14",
         truth_root=("pelvis_mpii",),
@@ -138,7 +144,8 @@ _ALL = (
         name="mpi-inf-3dhp",
         dataset="mpi_inf_3dhp",
         files=("valid.npz", "test.npz", "mpi_inf_3dhp_valid.npz", "mpi_inf_3dhp_test.npz"),
-        source=f"{_SPIN}; 3DPCK and AUC as in MPI-INF-3DHP (Mehta et al., 3DV 2017), over these 17 joints",
+        source=f"{_SPIN}; valid frames with all 17 joints in the picture; 3DPCK and AUC as in MPI-INF-3DHP (Mehta et "
+        "al., 3DV 2017), over these joints",
         joint_set="J17_H36M",
         root=_H36M_ROOT,
         truth_set="J17",
@@ -152,7 +159,8 @@ _ALL = (
         dataset="coco",
         files=("val.npz", "coco_val.npz"),
         folders=("coco", "coco2017", "coco2014"),
-        source="HMR 2.0 (Goel et al., ICCV 2023)",
+        source="HMR 2.0 (Goel et al., ICCV 2023), with the hips where the label file has them: as LSP's in part, as "
+        "SMPL's in openpose",
         pck2d=(0.05, 0.1),
         box="1.2 x the annotated box",
     ),

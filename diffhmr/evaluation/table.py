@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-_ERRORS = {"mpjpe_mm": "MPJPE", "pa_mpjpe_mm": "PA-MPJPE", "pve_mm": "PVE", "pa_pve_mm": "PA-PVE"}
+_ERRORS = {
+    "mpjpe_mm": "MPJPE",
+    "pa_mpjpe_mm": "PA-MPJPE",
+    "pve_mm": "PVE",
+    "pa_pve_mm": "PA-PVE",
+    "mpjae_deg": "MPJAE",
+    "pa_mpjae_deg": "PA-MPJAE",
+}
 _ESTIMATES = {"mode": "mode", "mean_of_samples": "mean", "random": "random"}
 _SHARES = ("pck", "auc")
 _DISTRIBUTION = {
@@ -23,20 +30,20 @@ Groups = Mapping[str, Mapping[str, Any]]
 
 
 def format_table(result: Mapping[str, Any]) -> str:
-    """Up to three tables, for all people and for every slice: errors in mm, with what uses the ground truth to choose
-    under a heading that says so; shares of correct points, where the protocol has them; and the quality of the
-    distributions: joint energy score (ES), CRPS of the depth, calibration error and its sign, diversity of visible and
-    invisible joints, 2D error of the samples.
+    """Up to three tables, for all people and for every slice: errors in mm, of angles in degrees, with what uses the
+    ground truth to choose under a heading that says so; shares of correct points, where the protocol has them; and the
+    quality of the distributions: joint energy score (ES), CRPS of the depth, calibration error and its sign, diversity
+    of visible and invisible joints, 2D error of the samples.
 
     Args:
         result: as :func:`diffhmr.evaluation.run` returns it.
     """
     groups = {"all": {"num_items": result["num_items"], **result["metrics"]}, **result["slices"]}
     groups = {name: group for name, group in groups.items() if group["num_items"] > 0}
-    checkpoint, body = result["checkpoint"], result["protocol"]["body"]
+    checkpoint, protocol = result["checkpoint"], result["protocol"]
     head = (
-        f"{checkpoint['path']} (step {checkpoint['step']}), {result['dataset']} test, {result['num_samples']} samples, "
-        f"protocol {result['protocol']['name']}, body: {body['name']}"
+        f"{checkpoint['path']} (step {checkpoint['step']}), {result['dataset']} {protocol['people']['split']}, "
+        f"{result['num_samples']} samples, protocol {protocol['name']}, body: {protocol['body']['name']}"
     )
     tables = [_error_lines(groups), _share_lines(groups), _distribution_lines(groups)]
     return "\n\n".join([head, *("\n".join(lines) for lines in tables if lines)])
@@ -51,7 +58,7 @@ def _error_lines(groups: Groups) -> list[str]:
     lines = [
         " " * (_LABEL + _CELL + 2) + "without ground truth".center(estimates) + " | uses ground truth: min of n",
         "people".ljust(_LABEL)
-        + "(mm)".rjust(_CELL)
+        + ("(mm, deg)" if "mpjae_deg" in first else "(mm)").rjust(_CELL)
         + "  "
         + "".join(title.rjust(_CELL) for title in _ESTIMATES.values())
         + " |"

@@ -100,11 +100,12 @@ class EvaluationProtocol:
         stored: the truth is the 3D joints of the label file, not the joints of its parameters.
         truth_body: of the labelled parameters, None where the truth has no mesh.
         pa_pve: what fits the similarity of PA-PVE: all vertices, or the joints. None: not measured.
+        turned_joints: of SMPL's 24, whose angular error is measured; empty: not measured.
         pck3d: measure 3DPCK and its AUC.
         pck2d: measure the share of 2D points within these shares of the tight box's longer side.
         visibility: the labels say exactly which joints can be seen.
         rows: which rows of the label file are measured.
-        box: where the crop's box comes from.
+        box: of the label files that this project prepares; those from elsewhere may have another.
         num_samples: n of the hypotheses, unless the command line says otherwise.
         mode_counts: the single answer (hypothesis 0, zero noise) is one of the n.
         whole_curve: the minimum of n is reported for every n as a list, and by name for the largest.
@@ -124,12 +125,13 @@ class EvaluationProtocol:
     stored: bool = False
     truth_body: TruthBody | None = None
     pa_pve: Literal["vertices", "joints"] | None = None
+    turned_joints: tuple[str, ...] = ()
     pck3d: bool = False
     pck2d: tuple[float, ...] = ()
     visibility: bool = False
     folders: tuple[str, ...] = ()
     rows: RowFilter = field(default_factory=RowFilter)
-    box: str = "center and scale of the label file"
+    box: str = ""
     num_samples: int = 25
     mode_counts: bool = False
     whole_curve: bool = True
@@ -186,7 +188,7 @@ class EvaluationProtocol:
             )
         described |= {
             "rows": self.rows.describe(),
-            "box": self.box,
+            "box": "center and scale of the label file" + (f"; as prepared here: {self.box}" if self.box else ""),
             "mode": f"the single answer (zero-noise start); {'counted' if self.mode_counts else 'not counted'} among "
             "the samples",
             "random": "mean over the random samples",
@@ -217,12 +219,17 @@ class EvaluationProtocol:
             "mean_pose": "the mean parameters of the training people, the same for everybody",
             "energy_score_mm": f"mean over the joints of {self.joint_set}; equals MPJPE for a single answer",
             "ece": f"{self.joint_set}; Pierzchlewicz et al. 2022; 21 quantiles, median over joints",
-            "diversity": "COCO17, distance to the mean of the samples",
+            "diversity": "COCO17 relative to the root, distance to the mean of the samples",
         }
         if self.truth_body is not None:
             described["alignment"]["pve_mm"] = "root joint, all vertices"
             if self.pa_pve is not None:
                 described["alignment"]["pa_pve_mm"] = f"similarity with scale that fits the {self.pa_pve}"
+        if self.turned_joints:
+            names = ", ".join(self.turned_joints)
+            described["alignment"]["mpjae_deg"] = f"none; rotations relative to the camera of {names}"
+            described["alignment"]["pa_mpjae_deg"] = "the rotation of the similarity of PA-MPJPE"
+            described["mean_of_samples"] += "; of rotations their chordal mean"
         if self.pck3d:
             described["pck"] = (
                 f"share of the joints whose error, after the alignment of MPJPE (or, with _pa, of PA-MPJPE), is below "

@@ -1,4 +1,4 @@
-"""Errors of joints and vertices per item: metres in, millimetres out. Nothing is averaged over items here."""
+"""Errors of joints and vertices per item: metres in, millimetres out, and of rotations. No averages over items here."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from diffhmr.geometry.align import root_align, similarity_align
+from diffhmr.geometry.rotation import geodesic_distance
 
 MM_PER_M = 1000.0
 
@@ -30,6 +31,14 @@ def pve_mm(pred: Tensor, target: Tensor, pred_root: Tensor, target_root: Tensor)
 def pa_mpjpe_mm(pred: Tensor, target: Tensor) -> Tensor:
     """Joint error ``[...]`` of ``[..., J, 3]`` after the best similarity transform of each item: scale is included."""
     return point_errors_mm(similarity_align(pred, target), target).mean(-1)
+
+
+def mpjae_deg(pred: Tensor, target: Tensor) -> Tensor:
+    """Mean per-joint angular error ``[...]`` in degrees of rotations ``[..., J, 3, 3]``, each relative to the camera.
+
+    The angle of the rotation between both (Kaufmann et al., "EMDB", ICCV 2023, as in the challenge of 3DPW).
+    """
+    return torch.rad2deg(geodesic_distance(pred, target)).mean(-1)
 
 
 def pck(errors: Tensor, threshold: float) -> Tensor:

@@ -154,6 +154,18 @@ def test_stored_joints_and_the_frontal_camera(checkpoint: Path, tmp_path: Path) 
     assert 0 <= mpi["metrics"]["pck_150mm"]["mode"] <= 1 and "auc_pa" in format_table(mpi)
 
 
+def test_angles_are_in_the_result_and_the_table(checkpoint: Path, tmp_path: Path) -> None:
+    write_people(tmp_path, "emdb1")
+    output = Output(dump=tmp_path / "d.npz")
+    result = run(checkpoint, Source("emdb", "emdb1-24-free-body", tmp_path), OPTIONS, output)
+    assert result["protocol"]["alignment"]["mpjae_deg"].startswith("none; rotations relative to the camera of pelvis, ")
+    assert result["metrics"]["mpjae_deg"].keys() == result["metrics"]["mpjpe_mm"].keys()
+    table = format_table(result)
+    assert "(mm, deg)" in table and "PA-MPJAE" in table and ", emdb emdb1, 4 samples, " in table
+    with np.load(tmp_path / "d.npz") as dump:
+        assert dump["mpjae_deg"].shape == dump["pa_mpjae_deg"].shape == (8, 5)
+
+
 def test_coco(checkpoint: Path, tmp_path: Path) -> None:
     write_people(tmp_path, "val")
     result = run(checkpoint, Source("coco", data=tmp_path), OPTIONS)

@@ -6,9 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 
 from diffhmr.body.files import read_body
+from diffhmr.body.joints import SMPL_PARENTS
 from diffhmr.body.model import BodyModel
+from diffhmr.body.params import SmplParams
 from diffhmr.config import SamplerConfig
 from diffhmr.datasets.labels import Labels
 from diffhmr.evaluation.measures import Measurer
@@ -24,7 +27,8 @@ from tests.evaluation.measured_people import (
 )
 from tests.evaluation.published import DISTINCT, PUBLISHED, published_joints
 
-ERRORS = ("mpjpe_mm", "pa_mpjpe_mm", "pve_mm", "pa_pve_mm")
+ERRORS = ("mpjpe_mm", "pa_mpjpe_mm", "pve_mm", "pa_pve_mm", "mpjae_deg", "pa_mpjae_deg")
+EMDB_TURNED = [0, 1, 2, 4, 5, 16, 17, 18, 19]
 
 
 def similarity(x: np.ndarray, y: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
@@ -43,7 +47,7 @@ def mean_error_mm(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def reference_errors(name: str, pred: dict[str, np.ndarray], true: dict[str, np.ndarray]) -> dict[str, list[float]]:
-    """MPJPE, PA-MPJPE, PVE and PA-PVE of each person."""
+    """The errors of each person, by metric."""
     found: dict[str, list[float]] = {metric: [] for metric in ERRORS}
     for k in range(len(pred["joints"])):
         x, y, mesh, target = pred["joints"][k], true["joints"][k], pred["mesh"][k], true["mesh"][k]
@@ -55,8 +59,25 @@ def reference_errors(name: str, pred: dict[str, np.ndarray], true: dict[str, np.
         found["pve_mm"].append(mean_error_mm(mesh - pred["root"][k], target - true["root"][k]))
         if name != "emdb1-24":
             scale, rotation, shift = similarity(mesh, target)
+        else:
+            for metric, first in (("mpjae_deg", np.eye(3)), ("pa_mpjae_deg", rotation)):
+                found[metric].append(mean_angle_deg(first @ pred["rotations"][k], true["rotations"][k]))
         found["pa_pve_mm"].append(mean_error_mm(scale * mesh @ rotation.T + shift, target))
     return found
+
+
+def mean_angle_deg(x: np.ndarray, y: np.ndarray) -> float:
+    """Of the rotations ``(J, 3, 3)`` from ``x`` to ``y``."""
+    return float(np.degrees(Rotation.from_matrix(x @ y.transpose(0, 2, 1)).magnitude()).mean())
+
+
+def in_camera(params: SmplParams) -> np.ndarray:
+    """Rotations ``(N, 9, 3, 3)`` of EMDB's joints, multiplied up from the pelvis."""
+    local = params.rotations.double().numpy()
+    found = np.empty_like(local)
+    for joint, parent in enumerate(SMPL_PARENTS):
+        found[:, joint] = local[:, joint] if parent < 0 else found[:, parent] @ local[:, joint]
+    return found[:, EMDB_TURNED]
 
 
 def reference_truth(
@@ -74,14 +95,15 @@ def reference_truth(
     if name == "3dpw-neutral17":
         return parts["neutral"]
     male = (rows["gender"] == "m")[:, None, None]
-    return {key: np.where(male, parts["male"][key], parts["female"][key]) for key in parts["male"]}
+    both = {key: np.where(male, parts["male"][key], parts["female"][key]) for key in parts["male"]}
+    return both | {"rotations": in_camera(params)}
 
 
 @pytest.mark.parametrize("protocol", DISTINCT, ids=lambda protocol: protocol.name)
 def test_errors_are_those_of_the_formulas_for_every_person(
     protocol: EvaluationProtocol, neutral: BodyModel, gendered: dict[str, BodyModel], tmp_path: Path
 ) -> None:
-    """Within 0.001 mm, for 1,000 poses and predictions around them, with the truth on bodies of other shapes."""
+    """Within 0.001 mm and degrees, for 1,000 poses and predictions around them, the truth on bodies of other shapes."""
     name = protocol.name
     labels = labelled_for(protocol, gendered["male"], tmp_path, count=1000)
     rows = random_rows(1000)
@@ -94,7 +116,8 @@ def test_errors_are_those_of_the_formulas_for_every_person(
     for hypothesis in range(2):
         params = prediction.params.map(lambda value, k=hypothesis: value[:, k])  # type: ignore[misc]
         joints, root = published_joints(name, read_body(neutral.path), neutral, params)
-        pred = {"joints": joints, "root": root, "mesh": neutral(params).vertices.double().numpy()}
+        mesh = neutral(params).vertices.double().numpy()
+        pred = {"joints": joints, "root": root, "mesh": mesh, "rotations": in_camera(params)}
         expected = {metric: values for metric, values in reference_errors(name, pred, true).items() if values}
         assert set(expected) == {metric for metric in errors if metric in ERRORS}
         for metric in expected:

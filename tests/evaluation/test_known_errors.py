@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +13,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from diffhmr.batch import ImageBatch, Prediction
 from diffhmr.body.files import read_body
 from diffhmr.body.joints import JointSet
 from diffhmr.body.model import BodyModel
 from diffhmr.body.params import SmplParams
+from diffhmr.config import SamplerConfig
 from diffhmr.evaluation.protocols import PROTOCOLS
 from diffhmr.evaluation.terms import EvaluationProtocol
 from diffhmr.geometry.rotation import axis_angle_to_matrix
@@ -127,13 +131,9 @@ def test_scaled_by_a_tenth(
 @pytest.mark.parametrize("protocol", DISTINCT, ids=lambda protocol: protocol.name)
 def test_half_a_turn(protocol: EvaluationProtocol, neutral: BodyModel, tmp_path: Path) -> None:
     """Every point moves by twice its distance from the axis through the root."""
-
-    def turned(params: SmplParams) -> SmplParams:
-        turn = axis_angle_to_matrix(torch.tensor([0, 0, math.pi]))
-        return SmplParams(turn @ params.global_orient, params.body_pose, params.betas)
-
+    half_turn = turned(0, torch.tensor([0, 0, math.pi]))
     labels = labelled_for(protocol, neutral, tmp_path)
-    metrics = measure(protocol, bodies_for(protocol, neutral, same_for_all(neutral)), labels, Oracle(turned)).metrics
+    metrics = measure(protocol, bodies_for(protocol, neutral, same_for_all(neutral)), labels, Oracle(half_turn)).metrics
     joints, root, vertices = true_points(protocol, neutral)
     expected = 2000 * np.linalg.norm((joints - root)[..., :2], axis=-1).mean()
     assert values_of(metrics["mpjpe_mm"]) == [pytest.approx(expected, rel=1e-4)] * 7
@@ -164,3 +164,69 @@ def test_left_for_right(
     assert values_of(metrics["mpjpe_mm"]) == [pytest.approx(2000 * between.mean() / len(names), rel=1e-4)] * 7
     if protocol.truth_body is not None:
         assert metrics["pve_mm"]["mode"] < 0.005  # the mesh is not swapped
+
+
+def test_stored_truth_is_relative_to_its_root(neutral: BodyModel, tmp_path: Path) -> None:
+    """Files whose joints are not relative to the pelvis measure the same."""
+    for name in ("h36m-p1", "mpi-inf-3dhp", "3dpw-prohmr-stored"):
+        protocol = PROTOCOLS[name]
+        labels = labelled_for(protocol, neutral, tmp_path)
+        labels.joints3d[..., :3] += np.array([0.5, -1.0, 3.0], np.float32)
+        metrics = measure(protocol, bodies_for(protocol, neutral, {}), labels, Oracle()).metrics
+        assert max(values_of(metrics["mpjpe_mm"])) < 0.005
+
+
+def turned(joint: int, angle: Tensor) -> Callable[[SmplParams], SmplParams]:
+    """What turns one of the 24 joints by ``angle [3]``, radians, in the frame of its parent."""
+
+    def change(params: SmplParams) -> SmplParams:
+        rotations = params.rotations.clone()
+        rotations[:, joint] = axis_angle_to_matrix(angle) @ rotations[:, joint]
+        return SmplParams.from_rotations(rotations, params.betas)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("joint", "share"),
+    [
+        (18, 1 / 9),  # left elbow: the wrist is not measured
+        (2, 2 / 9),  # right hip and knee, but no ankle
+        (13, 2 / 9),  # left collar bone: not measured itself, but shoulder and elbow turn with it
+        (9, 4 / 9),  # upper spine: both arms
+        (7, 0.0),  # an ankle
+        (0, 1.0),  # the whole person
+    ],
+)
+def test_a_joint_turned_by_ten_degrees(joint: int, share: float, neutral: BodyModel, tmp_path: Path) -> None:
+    """EMDB's angular error is that of nine rotations relative to the camera: what hangs on a joint turns with it."""
+    protocol = PROTOCOLS["emdb1-24"]
+    labels = labelled_for(protocol, neutral, tmp_path)
+    model = Oracle(turned(joint, torch.deg2rad(torch.tensor([6.0, 0.0, 8.0]))))
+    metrics = measure(protocol, bodies_for(protocol, neutral, same_for_all(neutral)), labels, model).metrics
+    assert [*values_of(metrics["mpjae_deg"]), metrics["mpjae_deg"]["mean_of_samples"]] == [
+        pytest.approx(10 * share, abs=2e-3)
+    ] * 8
+    if joint == 0:
+        assert max(values_of(metrics["pa_mpjae_deg"])) < 2e-3
+    elif joint != 7:
+        assert metrics["pa_mpjae_deg"]["mode"] > 0.1
+
+
+def test_the_mean_of_opposite_turns_is_right(neutral: BodyModel, tmp_path: Path) -> None:
+    @dataclass
+    class ThereAndBack(Oracle):
+        def sample(self, batch: ImageBatch, num_samples: int, sampler: SamplerConfig, seed: int) -> Prediction:
+            exact = super().sample(batch, num_samples, sampler, seed)
+            rotations = exact.params.rotations.clone()
+            for sample, degrees in ((1, 20.0), (2, -20.0)):
+                turn = axis_angle_to_matrix(torch.deg2rad(torch.tensor([0.0, degrees, 0.0])))
+                rotations[:, sample, 18] = turn @ rotations[:, sample, 18]
+            return Prediction(SmplParams.from_rotations(rotations, exact.params.betas), exact.camera)
+
+    protocol = PROTOCOLS["emdb1-24"]
+    labels = labelled_for(protocol, neutral, tmp_path)
+    bodies = bodies_for(protocol, neutral, same_for_all(neutral))
+    angles = measure(protocol, bodies, labels, ThereAndBack(), 2).metrics["mpjae_deg"]
+    assert angles["mode"] < 2e-3 and angles["mean_of_samples"] < 2e-3
+    assert angles["random"] == pytest.approx(20 / 9, abs=2e-3) == angles["min_of"]["2"]

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from diffhmr.metrics.joints import auc, mpjpe_mm, pa_mpjpe_mm, pck, point_errors_mm, pve_mm, weighted_errors
+from diffhmr.geometry.rotation import axis_angle_to_matrix
+from diffhmr.metrics.joints import auc, mpjae_deg, mpjpe_mm, pa_mpjpe_mm, pck, point_errors_mm, pve_mm, weighted_errors
 
 
 def _points(*shape: int, seed: int = 0) -> Tensor:
@@ -74,6 +75,17 @@ def test_leading_dimensions_equal_one_by_one_and_inputs_are_untouched() -> None:
             torch.testing.assert_close(batched[item, hypothesis], mpjpe_mm(one, truth, one[0], truth[0]))
             torch.testing.assert_close(aligned[item, hypothesis], pa_mpjpe_mm(one, truth))
     assert torch.equal(pred, before[0]) and torch.equal(target, before[1])
+
+
+def test_angular_error_of_known_turns() -> None:
+    """Turns by 0, 30 and 180 degrees about skew axes, whatever the rotation they start from."""
+    start = axis_angle_to_matrix(_points(4, 3, seed=3))
+    axes = torch.nn.functional.normalize(_points(4, 3, seed=4), dim=-1)
+    angles = torch.deg2rad(torch.tensor([0.0, 30.0, 180.0], dtype=torch.float64))
+    turned = axis_angle_to_matrix(axes * angles[:, None]) @ start
+    expected = torch.full((4,), 70.0, dtype=torch.float64)
+    torch.testing.assert_close(mpjae_deg(turned, start), expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(mpjae_deg(start, turned), expected, rtol=0, atol=1e-5)
 
 
 def test_weighted_errors_pool_visible_points() -> None:

@@ -109,6 +109,7 @@ class Amass:
             if splits is not None and split not in splits:
                 continue
             for folder in sorted({path.parent for path in _recordings(root / subset)}):
+                _require_top(root, folder)
                 files = _recordings(folder, deep=False)
                 frames = sum(path.stat().st_size for path in files) / _SOURCE_FRAME_BYTES
                 rows = round(frames * min(1.0, self.fps / _SOURCE_FPS)) + len(files)
@@ -206,6 +207,14 @@ def _recordings(folder: Path, deep: bool = True) -> list[Path]:
     found = folder.rglob if deep else folder.glob
     # Names with a dot in front are what macOS puts into archives beside the files.
     return sorted(path for pattern in _PATTERNS for path in found(pattern) if not path.name.startswith("."))
+
+
+def _require_top(root: Path, folder: Path) -> None:
+    """Raises: UserError: a subset for validation or test lies below another folder, whose split it would get."""
+    known = {name for subsets in SPLITS.values() for names in subsets for name in names}
+    inner = known.intersection(folder.relative_to(root).parts[1:])
+    if inner:
+        raise UserError(f"{folder}: the subset {min(inner)} lies too deep; give the folder of the subsets as --root")
 
 
 def _key(root: Path, folder: Path) -> str:

@@ -132,6 +132,16 @@ def test_what_macos_puts_beside_the_files_is_no_recording(tmp_path: Path, capsys
     assert run(root, tmp_path / "out") == 0
 
 
+def test_a_root_above_the_subsets_does_not_put_tests_into_training(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_amass(tmp_path / "raw" / "AMASS")
+    assert run(tmp_path / "raw", tmp_path / "out") == 2
+    error = capsys.readouterr().err
+    assert "the subset SFU lies too deep; give the folder of the subsets as --root" in error and error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
 def test_check(
     release: tuple[Path, dict[str, TrueRecording]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

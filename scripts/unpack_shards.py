@@ -32,7 +32,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UserError(f"{arguments.shards} has shards of {', '.join(there) or 'no split'}; make them with --shards")
     ensure_folder(arguments.out)
     indices = [arguments.shards / f"{split}.json" for split in splits]
-    require_space(arguments.out, sum(path.stat().st_size for path in arguments.shards.glob("*.tar")))
+    tars = [path for split in splits for path in arguments.shards.glob(f"{split}-*.tar")]
+    require_space(arguments.out, sum(path.stat().st_size for path in tars))
     for index in indices:
         print(unpack_shards(index, arguments.out))
     return 0

@@ -51,7 +51,8 @@ def write_shards(labels: Path, images: Path, out: Path, shard_rows: int = SHARD_
     digest = sha256_file(labels)
     if index.is_file():
         theirs = json.loads(index.read_text(encoding="utf-8"))
-        if theirs.get("labels_sha256") == digest and theirs.get("shard_rows") == shard_rows:
+        same = theirs.get("labels_sha256") == digest and theirs.get("shard_rows") == shard_rows
+        if same and all((out / shard["file"]).is_file() for shard in theirs["shards"]):
             return f"{index}: {theirs['rows']} rows in {len(theirs['shards'])} shards"
     with np.load(labels, allow_pickle=False) as archive:
         meta = json.loads(str(archive["meta"]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -102,6 +103,10 @@ def test_the_same_bytes_every_time_and_after_a_stop(crops: Path) -> None:
     before = (crops / "first" / "train.json").stat().st_mtime_ns
     write(crops, "first")
     assert (crops / "first" / "train.json").stat().st_mtime_ns == before
+    # One that was deleted comes again.
+    next((crops / "first").glob("*.tar")).unlink()
+    write(crops, "first")
+    assert {path.name: path.read_bytes() for path in (crops / "first").iterdir()} == first
 
 
 def test_new_labels_make_new_shards(crops: Path) -> None:
@@ -155,6 +160,21 @@ def test_unpacked_shards_are_what_was_packed(crops: Path, capsys: pytest.Capture
     assert (crops / "out/crops/train/5.jpg").stat().st_mtime_ns == before
     assert run_command(lambda: main([*arguments, "--splits", "test"])) == 2
     assert "has shards of train" in capsys.readouterr().err
+
+
+def test_space_is_needed_for_the_wanted_splits_only(
+    crops: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(crops)
+    (crops / "shards" / "valid.json").write_text("{}", encoding="utf-8")
+    with open(crops / "shards" / "valid-12345678-4-000000.tar", "wb") as stream:
+        stream.truncate(10**9)  # takes no space
+    usage = shutil.disk_usage(crops)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=10**8))
+    arguments = ["--shards", str(crops / "shards"), "--out", str(crops / "out")]
+    assert run_command(lambda: main(arguments)) == 2
+    assert "100 MB free, about 1.0 GB are needed" in capsys.readouterr().err
+    assert run_command(lambda: main([*arguments, "--splits", "train"])) == 0
 
 
 def test_damaged_shards_are_named(crops: Path) -> None:

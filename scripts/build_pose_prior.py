@@ -15,11 +15,11 @@ from scipy.spatial.transform import Rotation
 from diffhmr.command_line import CommandParser, run_command
 from diffhmr.datasets.archive import MotionArchive
 from diffhmr.datasets.poses import PoseSource, sample_poses
-from diffhmr.datasets.random import item_seeds
 from diffhmr.errors import UserError
 from diffhmr.files import ensure_writable
 from diffhmr.fitting.mixture import fit_mixture, save_mixture
 from diffhmr.fitting.prior import FREE_PRIOR, POSE_NUMBERS, load_prior
+from diffhmr.random import item_seeds
 
 _CHUNK = 10_000
 

@@ -20,10 +20,10 @@ from diffhmr.body.model import BodyModel
 from diffhmr.command_line import CommandParser, run_command
 from diffhmr.config import DataConfig
 from diffhmr.datasets.people import People, sample_people
-from diffhmr.datasets.random import item_seeds
 from diffhmr.datasets.scene import RenderedPeople, SceneRenderer
 from diffhmr.errors import UserError
 from diffhmr.files import atomic_path, ensure_writable
+from diffhmr.random import item_seeds
 
 _SUFFIXES = (".png", ".jpg", ".jpeg")
 _ZOOM = 4

@@ -15,6 +15,7 @@ PACKAGE = ROOT / "diffhmr"
 READING_ORDER = [
     ["diffhmr.errors"],
     ["diffhmr.files"],
+    ["diffhmr.random"],
     ["diffhmr.command_line"],
     ["diffhmr.config"],
     ["diffhmr.config_file"],

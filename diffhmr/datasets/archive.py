@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from diffhmr.datasets.random import Floats, Seeds, Stream, uniforms
 from diffhmr.errors import UserError
+from diffhmr.random import Floats, Seeds, Stream, uniforms
 
 _log = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from diffhmr.body.joints import SMPL24, SPIN49
 from diffhmr.body.params import SmplParams
 from diffhmr.config import AugmentConfig
-from diffhmr.datasets.random import Floats, Seeds, Stream, normals, uniforms
+from diffhmr.random import Floats, Seeds, Stream, normals, uniforms
 
 # Indices of COCO-17: what an extreme crop shows. Head and shoulders, upper body, legs, left and right half.
 _PARTS: tuple[tuple[int, ...], ...] = (

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from diffhmr.body.joints import SPIN49
-from diffhmr.datasets.random import Floats
+from diffhmr.random import Floats
 
 
 @dataclass(frozen=True)

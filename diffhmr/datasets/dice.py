@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from enum import IntEnum
 from typing import TypeVar
 
-from diffhmr.datasets.random import Seeds, uniforms
+from diffhmr.random import Seeds, uniforms
 
 Colour = tuple[float, float, float]
 _Option = TypeVar("_Option")

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from diffhmr.config import KeypointNoiseConfig
-from diffhmr.datasets.random import Floats, Seeds, Stream, normals, pick, uniforms
+from diffhmr.random import Floats, Seeds, Stream, normals, pick, uniforms
 
 NUM_POINTS = 17
 CLEAN_SHARE = 0.12

@@ -35,11 +35,11 @@ from diffhmr.datasets.keypoints import corrupt_keypoints
 from diffhmr.datasets.labels import Labels
 from diffhmr.datasets.objects import OBJECT_NUMBERS, PixelGrid, draw_object
 from diffhmr.datasets.people import covered, sample_occluders
-from diffhmr.datasets.random import Seeds, item_seeds
 from diffhmr.datasets.textures import TextureBank
 from diffhmr.errors import UserError
 from diffhmr.geometry.camera import crop_matrix, fit_crop_camera, pixel_to_normalised
 from diffhmr.geometry.rotation import axis_angle_to_matrix
+from diffhmr.random import Seeds, item_seeds
 
 # Where annotations of COCO's points are in SPIN's 24: the hips are those of the LSP annotators there.
 _COCO17_ANNOTATED = tuple(25 + slot for slot in (19, 20, 21, 22, 23, 9, 8, 10, 7, 11, 6, 3, 2, 4, 1, 5, 0))

@@ -22,9 +22,9 @@ from diffhmr.config import DataConfig, SourceConfig
 from diffhmr.datasets.augment import draw_augmentation
 from diffhmr.datasets.labelled import BatchMaker, LabelledPeople, PeopleOptions, Rows, exact_body
 from diffhmr.datasets.labels import Labels, read_labels
-from diffhmr.datasets.random import Stream, hash64, item_seeds
 from diffhmr.errors import UserError
 from diffhmr.files import require_file
+from diffhmr.random import Stream, hash64, item_seeds
 
 BLOCK = 10_000
 """Items in which the shares of the files are kept, to half an item."""

@@ -19,8 +19,8 @@ from diffhmr.body.model import BodyModel
 from diffhmr.body.params import NUM_BETAS, SmplParams
 from diffhmr.config import DataConfig
 from diffhmr.datasets.poses import PoseSource, sample_poses
-from diffhmr.datasets.random import Floats, Seeds, Stream, normals, pick, uniforms
 from diffhmr.geometry.camera import fit_crop_camera
+from diffhmr.random import Floats, Seeds, Stream, normals, pick, uniforms
 
 OCCLUDER_NONE, OCCLUDER_RECTANGLE, OCCLUDER_ELLIPSE = 0, 1, 2
 BOX_MARGIN = 1.2

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from diffhmr.datasets import anatomy
-from diffhmr.datasets.anatomy import DOFS, INDEX, LEFT_ARM, LEFT_LEG, RIGHT_ARM, RIGHT_LEG, Floats
-from diffhmr.datasets.base_poses import ARMS, STANCES, SYNERGIES, Angles, Posture
-from diffhmr.datasets.random import Seeds, Stream, normals, pick, uniforms
+from diffhmr.body import anatomy
+from diffhmr.body.anatomy import DOFS, INDEX, LEFT_ARM, LEFT_LEG, RIGHT_ARM, RIGHT_LEG, Floats
+from diffhmr.body.base_poses import ARMS, STANCES, SYNERGIES, Angles, Posture
+from diffhmr.random import Seeds, Stream, normals, pick, uniforms
 
 PoseSource = Callable[[Seeds], Floats]
 """Item seeds ``[B]`` to SMPL rotations ``[B, 24, 3, 3]``, the root in a world with y up and any heading."""

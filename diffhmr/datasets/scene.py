@@ -24,10 +24,10 @@ from diffhmr.datasets.dice import Dice, LookStream, cast
 from diffhmr.datasets.effects import CAMERA_NUMBERS, photograph
 from diffhmr.datasets.objects import OBJECT_NUMBERS, PixelGrid, draw_object
 from diffhmr.datasets.people import People, covered, inside_border
-from diffhmr.datasets.random import Seeds
 from diffhmr.datasets.skinning import SubsetSkinner
 from diffhmr.datasets.textures import TextureBank
 from diffhmr.datasets.visibility import JointVisibility
+from diffhmr.random import Seeds
 from diffhmr.render.detail import decimate
 from diffhmr.render.raster import Fragments, rasterize
 from diffhmr.render.shade import Lights, interpolate, irradiance

@@ -13,8 +13,8 @@ from diffhmr.body.model import BodyModel
 from diffhmr.body.params import SmplParams
 from diffhmr.config import DataConfig
 from diffhmr.datasets.people import People, sample_people
-from diffhmr.datasets.random import item_seeds
 from diffhmr.geometry.camera import fit_crop_camera
+from diffhmr.random import item_seeds
 
 
 def some_people(body: BodyModel, count: int, seed: int = 0) -> People:

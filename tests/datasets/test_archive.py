@@ -11,9 +11,9 @@ from diffhmr.body.model import BodyModel
 from diffhmr.config import DataConfig
 from diffhmr.datasets import build_dataset
 from diffhmr.datasets.archive import MotionArchive
-from diffhmr.datasets.random import item_seeds
 from diffhmr.errors import UserError
 from diffhmr.geometry.rotation import axis_angle_to_matrix, matrix_to_axis_angle
+from diffhmr.random import item_seeds
 
 SEEDS = item_seeds(0, "train", np.arange(400))
 

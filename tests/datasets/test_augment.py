@@ -20,9 +20,9 @@ from diffhmr.datasets.augment import (
     turn,
 )
 from diffhmr.datasets.crops import plan_crop, warp_crop
-from diffhmr.datasets.random import item_seeds
 from diffhmr.geometry.camera import crop_matrix, project_crop
 from diffhmr.geometry.rotation import axis_angle_to_matrix, random_rotations
+from diffhmr.random import item_seeds
 from tests.datasets.pictures import rough
 
 

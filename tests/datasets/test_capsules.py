@@ -5,12 +5,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from diffhmr.body.anatomy import _rx, _ry, rotations_from_angles
+from diffhmr.body.base_poses import Angles, Posture
 from diffhmr.body.joints import COCO17_FROM_SPIN49, SPIN49
 from diffhmr.body.model import BodyModel
 from diffhmr.body.params import SmplParams
 from diffhmr.config import DataConfig
-from diffhmr.datasets.anatomy import _rx, _ry, rotations_from_angles
-from diffhmr.datasets.base_poses import Angles, Posture
 from diffhmr.datasets.capsules import hidden_by_body
 from diffhmr.datasets.people import People
 from diffhmr.datasets.poses import posture_angles

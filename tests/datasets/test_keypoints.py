@@ -7,7 +7,7 @@ from torch import Tensor
 
 from diffhmr.config import KeypointNoiseConfig
 from diffhmr.datasets.keypoints import ANNOTATED_SHARE, CLEAN_SHARE, corrupt_keypoints
-from diffhmr.datasets.random import item_seeds
+from diffhmr.random import item_seeds
 
 SILENT = KeypointNoiseConfig(jitter=0, outlier=0, drop_point=0, drop_limb=0, drop_hidden=0, swap=0)
 SIZE = 4000

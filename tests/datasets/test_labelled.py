@@ -18,9 +18,9 @@ from diffhmr.config import AugmentConfig, KeypointNoiseConfig
 from diffhmr.datasets.augment import draw_augmentation, no_augmentation
 from diffhmr.datasets.labelled import BatchMaker, LabelledPeople, PeopleOptions, Rows, coco_points, exact_body
 from diffhmr.datasets.labels import read_labels
-from diffhmr.datasets.random import item_seeds
 from diffhmr.errors import UserError
 from diffhmr.geometry.camera import project_crop
+from diffhmr.random import item_seeds
 from tests.datasets.labelled_samples import Sample, write_sample
 
 COUNT, SIZE = 20, 64

@@ -6,17 +6,17 @@ import numpy as np
 import pytest
 import torch
 
+from diffhmr.body.anatomy import rotations_from_angles
+from diffhmr.body.base_poses import Posture
 from diffhmr.body.files import FREE_BODY
 from diffhmr.body.joints import COCO17_FROM_SPIN49, SPIN49
 from diffhmr.body.model import BodyModel
 from diffhmr.config import DataConfig
-from diffhmr.datasets.anatomy import rotations_from_angles
-from diffhmr.datasets.base_poses import Posture
 from diffhmr.datasets.people import BOX_MARGIN, People, covered, inside_border, sample_people
 from diffhmr.datasets.poses import posture_angles, sample_poses
-from diffhmr.datasets.random import Floats, Seeds, item_seeds
 from diffhmr.geometry.camera import project_crop
 from diffhmr.geometry.rotation import geodesic_distance
+from diffhmr.random import Floats, Seeds, item_seeds
 
 SEEDS = item_seeds(0, "train", np.arange(1500))
 WHOLE = DataConfig(truncation=0.0, occluder=0.0)

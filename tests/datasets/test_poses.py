@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from diffhmr.datasets import anatomy
-from diffhmr.datasets.anatomy import DOFS, INDEX, REST, Floats
-from diffhmr.datasets.base_poses import ARMS, STANCES, SYNERGIES, Angles, Posture
+from diffhmr.body import anatomy
+from diffhmr.body.anatomy import DOFS, INDEX, REST, Floats
+from diffhmr.body.base_poses import ARMS, STANCES, SYNERGIES, Angles, Posture
 from diffhmr.datasets.poses import (
     BROAD_SHARE,
     _base_angles,
@@ -17,7 +17,7 @@ from diffhmr.datasets.poses import (
     sample_angles,
     sample_poses,
 )
-from diffhmr.datasets.random import item_seeds
+from diffhmr.random import item_seeds
 
 PELVIS, LEFT_HIP, RIGHT_HIP, LEFT_KNEE, RIGHT_KNEE, LEFT_ANKLE, RIGHT_ANKLE = 0, 1, 2, 4, 5, 7, 8
 CHEST, LEFT_FOOT, HEAD, LEFT_SHOULDER, RIGHT_SHOULDER = 9, 10, 15, 16, 17

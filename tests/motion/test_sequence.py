@@ -13,9 +13,9 @@ from diffhmr.body.joints import SMPL24
 from diffhmr.body.model import BodyModel
 from diffhmr.body.params import SmplParams
 from diffhmr.datasets.archive import MotionArchive
-from diffhmr.datasets.random import item_seeds
 from diffhmr.errors import UserError
 from diffhmr.motion.sequence import Motion, load_motion
+from diffhmr.random import item_seeds
 
 
 def random_motion(frames: int = 7, fps: float = 30.0, seed: int = 0) -> Motion:

@@ -11,8 +11,8 @@ import numpy as np
 from diffhmr.body.model import BodyModel
 from diffhmr.config import DataConfig
 from diffhmr.datasets.people import sample_people
-from diffhmr.datasets.random import item_seeds
 from diffhmr.geometry.rotation import matrix_to_axis_angle
+from diffhmr.random import item_seeds
 
 _BONES = (
     (0, 1), (1, 2), (2, 14), (14, 3), (3, 4), (4, 5), (6, 7), (7, 8), (8, 12), (12, 9), (9, 10), (10, 11), (14, 16),

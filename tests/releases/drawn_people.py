@@ -12,8 +12,8 @@ from diffhmr.body.joints import SPIN49
 from diffhmr.body.model import BodyModel
 from diffhmr.config import DataConfig
 from diffhmr.datasets.people import sample_people
-from diffhmr.datasets.random import item_seeds
 from diffhmr.datasets.scene import render_people
+from diffhmr.random import item_seeds
 
 _CROP = 128
 WIDTH, HEIGHT = 200, 160

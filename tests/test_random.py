@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from diffhmr.datasets.random import Stream, hash64, item_seeds, normals, pick, uniforms
+from diffhmr.random import Stream, hash64, item_seeds, normals, pick, uniforms
 
 GOLDEN_WORDS = [
     [9234765900025191326, 6484104798369263058],
@@ -29,7 +29,7 @@ def test_golden_values() -> None:
 
 def test_splitmix64_reference_sequence() -> None:
     """The mixing function is SplitMix64's: its published first outputs for the state 1234567."""
-    from diffhmr.datasets.random import _GOLDEN, _mix
+    from diffhmr.random import _GOLDEN, _mix
 
     with np.errstate(over="ignore"):
         words = _mix(np.uint64(1234567) + np.arange(1, 4, dtype=np.uint64) * _GOLDEN)

@@ -35,6 +35,7 @@ def test_a_table_and_a_file(
 ) -> None:
     out = tmp_path / "new" / "r.json"
     options = ["--num-samples", "3", "--steps", "1", "--seed", "4", "--limit", "5", "--device", "cpu"]
+    options += ["--protocol", "synthetic-v1"]  # with or without the version
     assert run(monkeypatch, "--checkpoint", checkpoint, "--dataset", "synthetic", *options, "--out", out) == 0
     result = json.loads(out.read_text())
     assert (result["num_samples"], result["sampler"]["steps"], result["seed"], result["num_items"]) == (3, 1, 4, 5)
@@ -57,7 +58,8 @@ def test_bad_input_is_one_line_and_exit_code_2(
         ("--checkpoint", tmp_path / "nan.st"): "not all values are finite",
         ("--checkpoint", "data/samples/photographer.jpg"): "no safetensors file",
         ("--dataset", "agora"): "invalid choice: 'agora' (choose from",
-        ("--protocol", "3dpw-spn"): "invalid choice: '3dpw-spn' (choose from",
+        ("--protocol", "synthetic-v2"): "synthetic has no protocol 'synthetic-v2'; choose one of synthetic",
+        ("--dataset", "3dpw", "--protocol", "3dpw-spn"): "3dpw has no protocol '3dpw-spn'; choose one of 3dpw-spin, ",
         ("--protocol", "3dpw-spin"): "synthetic has no protocol '3dpw-spin'; choose one of synthetic",
         ("--data", tmp_path): "--data and --images belong to other data sets",
         ("--dump", tmp_path / "d.txt"): "name it FILE.npz",

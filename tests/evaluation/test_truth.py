@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from diffhmr.body.files import find_smpl
+from diffhmr.body.files import find_smpl, read_body
 from diffhmr.body.model import BodyModel
 from diffhmr.datasets.labels import Labels
 from diffhmr.errors import UserError
 from diffhmr.evaluation import truth as evaluation_truth
+from diffhmr.evaluation.data import describe_body, synthetic_protocol
 from diffhmr.evaluation.protocols import PROTOCOLS
 from diffhmr.evaluation.truth import Bodies, find_bodies
+from diffhmr.files import sha256_file
 from tests.body.test_files import smpl_sized_fields, write_npz
-from tests.evaluation.measured_people import Oracle, bodies_for, labelled_for, measure, same_for_all
+from tests.evaluation.measured_people import Oracle, assert_alike, bodies_for, labelled_for, measure, same_for_all
+from tests.toy_body import make_fields
 
 
 def test_people_without_what_is_measured_are_refused(neutral: BodyModel, tmp_path: Path) -> None:
@@ -55,3 +59,35 @@ def test_bodies_are_smpl_or_the_protocol_says_otherwise(neutral: BodyModel, free
     assert find_bodies(PROTOCOLS["h36m-p2"], neutral) == Bodies(neutral, {})
     with pytest.raises(UserError, match="192 vertices, that of the model 7000"):
         Bodies(free_body, {"male": neutral})
+
+
+def test_regressors_beside_a_body_are_in_the_result(tmp_path: Path) -> None:
+    """SMPL's are files of their own, so that the hash of the body does not vouch for them."""
+    fields = make_fields()
+    names = ("J_regressor_extra", "J_regressor_h36m", "SMPL_to_J19")
+    for name in names[:2]:
+        np.save(tmp_path / f"{name}.npy", fields[name])
+    kept = {name: value for name, value in fields.items() if name not in names}
+    body = BodyModel.load(write_npz(tmp_path / "body.npz", **kept))
+    described = describe_body(body, PROTOCOLS["3dpw-spin"].regressors())
+    assert described["sha256"] == sha256_file(tmp_path / "body.npz")
+    for name in names[:2]:
+        path = tmp_path / f"{name}.npy"
+        assert described["regressors"][name] == {"path": str(path), "sha256": sha256_file(path)}
+    synthetic = synthetic_protocol(body, {})["body"]
+    assert synthetic["regressors"] == {names[0]: described["regressors"][names[0]]}
+
+
+def test_the_truth_needs_the_regressors_of_its_joints_only(
+    neutral: BodyModel, gendered: dict[str, BodyModel], tmp_path: Path
+) -> None:
+    """The 2D points are those of the prediction, so that the gendered bodies do without their regressor."""
+    protocol = PROTOCOLS["3dpw-spin"]
+    labels = labelled_for(protocol, neutral, tmp_path)
+    expected = measure(protocol, bodies_for(protocol, neutral, gendered), labels, Oracle()).metrics
+    bare = {}
+    for gender in ("male", "female"):
+        data = read_body(gendered[gender].path)
+        bare[gender] = BodyModel(replace(data, extra_regressor=None, j19_regressor=None))
+    assert_alike(measure(protocol, bodies_for(protocol, neutral, bare), labels, Oracle()).metrics, expected)
+    assert (protocol.truth_regressors(), PROTOCOLS["h36m-p1"].truth_regressors()) == (("J_regressor_h36m",), ())

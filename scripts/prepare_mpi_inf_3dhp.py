@@ -67,7 +67,8 @@ class MpiInf3dhp:
         return [*self._check_train(root), *self._check_valid(root)]
 
     def _check_train(self, root: Path) -> list[Finding]:
-        remedy = f"download {self.source}, set subjects and destination={root} in conf.ig, run get_dataset.sh"
+        settings = f"subjects, destination={root} and ready_to_download=1"
+        remedy = f"download {self.source}, set {settings} in its conf.ig, run get_dataset.sh"
         like = Finding("", root, "found", remedy=remedy, splits=("train",))
         views = {names: [View(root, *names, camera) for camera in CAMERAS] for names in NUM_FRAMES}
         labels = {" ".join(names): Group([some[0].folder / "annot.mat"], 1) for names, some in views.items()}

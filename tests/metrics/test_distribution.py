@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -118,6 +119,25 @@ def test_energy_score_of_a_gaussian_has_the_closed_form(spread: float) -> None:
     assert apd_mm(samples).mean().item() == pytest.approx(pairs, rel=0.01)
 
 
+def test_scores_are_the_formulas_written_out_in_loops() -> None:
+    samples, target = (points.double() for points in _gaussian(3, 5))
+    x, y = samples.numpy(), target.numpy()
+    pairs = list(itertools.permutations(range(5), 2))
+    for item in range(3):
+        energy, apart = [], []
+        for j in range(JOINTS):
+            to_truth = [np.linalg.norm(x[item, s, j] - y[item, j]) for s in range(5)]
+            between = [np.linalg.norm(x[item, s, j] - x[item, t, j]) for s, t in pairs]
+            apart.append(1000 * np.mean(between))
+            energy.append(1000 * (np.mean(to_truth) - sum(between) / (2 * 5 * 4)))
+        assert energy_score_mm(samples, target)[item].item() == pytest.approx(np.mean(energy))
+        assert apd_mm(samples)[item].item() == pytest.approx(np.mean(apart))
+        to_truth = [np.linalg.norm(x[item, s] - y[item]) for s in range(5)]
+        between = [np.linalg.norm(x[item, s] - x[item, t]) for s, t in pairs]
+        pose = 1000 * (np.mean(to_truth) - sum(between) / (2 * 5 * 4)) / math.sqrt(JOINTS)
+        assert pose_energy_score_mm(samples, target)[item].item() == pytest.approx(pose)
+
+
 def test_proper_scores_prefer_the_true_spread_where_min_of_n_does_not() -> None:
     energy, pose, crps, smallest = {}, {}, {}, {}
     for spread in (0.5, 0.75, 1.0, 1.5):
@@ -188,6 +208,20 @@ def test_calibration_hits_follow_the_definition_by_hand() -> None:
     target = torch.tensor([[3.5, 0.0, 0.0]])
     assert calibration_hits(samples, target, [0.0, 0.5, 0.75, 1.0])[0].tolist() == [False, False, True, True]
     assert len(ECE_QUANTILES) == 21
+
+
+def test_calibration_error_is_the_formula_written_out_in_loops() -> None:
+    samples, target = (points.double() for points in _gaussian(40, 10, 0.7))
+    x, y = samples.numpy(), target.numpy()
+    share = np.zeros((JOINTS, 21))
+    for item, j in itertools.product(range(40), range(JOINTS)):
+        centre = np.median(x[item, :, j], axis=0)
+        radii = np.linalg.norm(x[item, :, j] - centre, axis=1)
+        for k in range(21):
+            share[j, k] += (np.linalg.norm(y[item, j] - centre) < np.quantile(radii, k / 20)) / 40
+    gap = np.median(share, axis=0) - np.arange(21) / 20
+    found = calibration_error(calibration_hits(samples, target).double().mean(0))
+    assert (found.ece, found.bias) == (pytest.approx(np.abs(gap).mean()), pytest.approx(gap.mean()))
 
 
 def test_diversity_pools_over_weighted_joints() -> None:

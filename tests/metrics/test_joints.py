@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from diffhmr.geometry.align import similarity_align
 from diffhmr.geometry.rotation import axis_angle_to_matrix
 from diffhmr.metrics.joints import auc, mpjae_deg, mpjpe_mm, pa_mpjpe_mm, pck, point_errors_mm, pve_mm, weighted_errors
 
@@ -58,10 +59,21 @@ def test_a_mirrored_pose_is_not_excused() -> None:
     assert pa_mpjpe_mm(mirrored, target).min().item() > 100
 
 
-def test_procrustes_never_raises_the_squared_error() -> None:
+def test_no_other_similarity_transform_has_a_smaller_squared_error() -> None:
+    """Neither none at all nor one that is a little larger, turned or moved."""
     pred, target = _points(50, 14), _points(50, 14, seed=5)
-    centred = mpjpe_mm(pred, target, pred.mean(1), target.mean(1))
-    assert bool((pa_mpjpe_mm(pred, target) < 1.05 * centred).all())
+    aligned = similarity_align(pred, target)
+    least = (aligned - target).square().sum((-2, -1))
+    assert bool((least <= (pred - pred.mean(-2, True) - target + target.mean(-2, True)).square().sum((-2, -1))).all())
+    centre = target.mean(-2, keepdim=True)
+    for step in (1e-3, -1e-3):
+        others = [centre + (1 + step) * (aligned - centre), aligned + step]
+        for axis in range(3):
+            turn = axis_angle_to_matrix(step * torch.eye(3, dtype=torch.float64)[axis])
+            others.append(centre + (aligned - centre) @ turn.T)
+        for other in others:
+            assert bool(((other - target).square().sum((-2, -1)) > least).all())
+    torch.testing.assert_close(pa_mpjpe_mm(pred, target), point_errors_mm(aligned, target).mean(-1))
 
 
 def test_leading_dimensions_equal_one_by_one_and_inputs_are_untouched() -> None:

@@ -111,8 +111,10 @@ def read_person(root: Path, sequence: str) -> dict[str, np.ndarray]:
     poses = [file.array("smpl", name, shape=(frames, width)) for name, width in (("poses_root", 3), ("poses_body", 69))]
     size = [int(file.array("camera", name, shape=())) for name in ("width", "height")]
     openpose = np.zeros((count, len(OPENPOSE25), 3))
-    openpose[:, _TO, :2] = file.array("kp2d", shape=(frames, 24, 2))[taken][:, _FROM]
-    openpose[:, _TO, 2] = 1
+    points = file.array("kp2d", shape=(frames, 24, 2))[taken][:, _FROM]
+    known = np.isfinite(points).all(axis=2)
+    openpose[:, _TO, :2] = np.where(known[..., None], points, 0)
+    openpose[:, _TO, 2] = known
     return {
         **box_rows(boxes[taken, :2], boxes[taken, 2:]),
         "imgname": np.array([f"{sequence}/images/{frame:05d}.jpg" for frame in taken], np.str_),

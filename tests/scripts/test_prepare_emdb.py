@@ -99,6 +99,20 @@ def test_another_file_in_its_place_is_refused(
     assert message in error and error.count("\n") == 1
 
 
+def test_points_and_boxes_that_are_no_numbers_are_no_labels(release: tuple[Path, list[TruePerson]]) -> None:
+    path = data_file(release[0], "P1/14_outdoor_climb")
+    content = pickle.loads(path.read_bytes())
+    content["kp2d"][1, SMPL24.joint_names.index("left_knee"), 0] = np.nan
+    content["bboxes"]["bboxes"][3, 0] = np.nan
+    path.write_bytes(pickle.dumps(content))
+    assert main(arguments(release[0])) == 0
+    labels = read_labels(release[0].parent / "out" / "emdb1.npz")
+    assert list(labels.extra["frame"]) == [1, 1, 3]
+    assert list(np.flatnonzero(labels.keypoints[0, :25, 2] == 0)) == sorted(
+        {*np.flatnonzero(labels.keypoints[1, :25, 2] == 0), OPENPOSE25.joint_names.index("left_knee")}
+    )
+
+
 def test_people_of_no_gender_have_none(release: tuple[Path, list[TruePerson]]) -> None:
     path = data_file(release[0], "P1/14_outdoor_climb")
     path.write_bytes(pickle.dumps({**pickle.loads(path.read_bytes()), "gender": "neutral"}))

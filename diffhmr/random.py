@@ -8,8 +8,9 @@ Uniform numbers are exact everywhere; normals go through the inverse distributio
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import IntEnum
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ from scipy.special import ndtri
 
 Seeds = NDArray[np.int64]
 Floats = NDArray[np.float64]
+_Option = TypeVar("_Option")
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _STREAM_KEY = np.uint64(0xD1342543DE82EF95)
@@ -52,6 +54,8 @@ class Stream(IntEnum):
     AUGMENTATION_MORE = 61
     MIXTURE_BLOCK = 70
     MIXTURE_EPOCH = 71
+    MOTION_PLAN = 80
+    MOTION_WANDER = 81
 
 
 def hash64(item_seeds: Seeds, stream: int, count: int) -> NDArray[np.uint64]:
@@ -94,6 +98,52 @@ def item_seeds(seed: int, split: str, indices: Sequence[int] | NDArray[np.int64]
         start = hash64(base, code, 1)[0, 0]
         words = _mix(start + (index + np.uint64(1)) * _GOLDEN)
     return ((words >> np.uint64(3)) << np.uint64(2) | np.uint64(code)).view(np.int64)
+
+
+class Dice:
+    """A sequence of uniform numbers, drawn one after the other, with convenient ways to use them up.
+
+    Every call takes the next numbers; running out of them is a defect of the caller and raises ``IndexError``.
+    """
+
+    def __init__(self, numbers: Sequence[float]) -> None:
+        self._numbers = numbers
+        self._next = 0
+
+    def unit(self) -> float:
+        """Uniform in (0, 1)."""
+        value = self._numbers[self._next]
+        self._next += 1
+        return value
+
+    def uniform(self, low: float, high: float) -> float:
+        """Uniform in (low, high)."""
+        return low + (high - low) * self.unit()
+
+    def spread(self, low: float, high: float) -> float:
+        """Between two positive numbers, uniform in the logarithm."""
+        return float(low * (high / low) ** self.unit())
+
+    def integer(self, count: int) -> int:
+        """One of 0 .. count - 1."""
+        return min(int(self.unit() * count), count - 1)
+
+    def chance(self, probability: float) -> bool:
+        """True with ``probability``."""
+        return self.unit() < probability
+
+    def pick(self, options: Sequence[_Option]) -> _Option:
+        """One of ``options``, all equally likely."""
+        return options[self.integer(len(options))]
+
+    def weighted(self, options: Mapping[_Option, float]) -> _Option:
+        """One of the keys of ``options``, with probabilities proportional to their values."""
+        rest = self.unit() * sum(options.values())
+        for option, weight in options.items():
+            rest -= weight
+            if rest < 0:
+                return option
+        return option
 
 
 def _mix(words: NDArray[np.uint64]) -> NDArray[np.uint64]:

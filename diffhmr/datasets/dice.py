@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import colorsys
-from collections.abc import Sequence
 from enum import IntEnum
-from typing import TypeVar
 
+from diffhmr import random
 from diffhmr.random import Seeds, uniforms
 
 Colour = tuple[float, float, float]
-_Option = TypeVar("_Option")
 
 
 class LookStream(IntEnum):
@@ -23,41 +21,8 @@ class LookStream(IntEnum):
     CAMERA = 1004
 
 
-class Dice:
-    """A sequence of uniform numbers with convenient ways to use them up.
-
-    Every call takes the next numbers; running out of them is a defect of the caller and raises ``IndexError``.
-    """
-
-    def __init__(self, numbers: Sequence[float]) -> None:
-        self._numbers = numbers
-        self._next = 0
-
-    def unit(self) -> float:
-        """Uniform in (0, 1)."""
-        value = self._numbers[self._next]
-        self._next += 1
-        return value
-
-    def uniform(self, low: float, high: float) -> float:
-        """Uniform in (low, high)."""
-        return low + (high - low) * self.unit()
-
-    def spread(self, low: float, high: float) -> float:
-        """Between two positive numbers, uniform in the logarithm."""
-        return float(low * (high / low) ** self.unit())
-
-    def integer(self, count: int) -> int:
-        """One of 0 .. count - 1."""
-        return min(int(self.unit() * count), count - 1)
-
-    def chance(self, probability: float) -> bool:
-        """True with ``probability``."""
-        return self.unit() < probability
-
-    def pick(self, options: Sequence[_Option]) -> _Option:
-        """One of ``options``, all equally likely."""
-        return options[self.integer(len(options))]
+class Dice(random.Dice):
+    """Random choices that know colours."""
 
     def colour(self) -> Colour:
         """Any RGB colour of everyday things: a third are greys, the others more or less saturated."""

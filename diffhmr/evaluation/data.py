@@ -195,6 +195,7 @@ def synthetic_protocol(body: BodyModel, people: dict[str, Any]) -> dict[str, Any
         "ece": "J14; Pierzchlewicz et al. 2022; 21 quantiles, median over joints; ece_bias below 0: over-confident; "
         "of 25 calibrated samples 0.03 and -0.03, as their centre is made of themselves",
         "diversity": "COCO17, distance to the mean of the samples, pooled over visible or invisible joints",
+        "diversity_humaniflow": "invisible: elbows, wrists, knees and ankles that are; visible: all other points",
         "reprojection_px": f"visible COCO17 joints, pixels of a {PIXEL_CROP} x {PIXEL_CROP} crop",
         "depth_rank_histogram": "share of truths below which 0 ... n samples lie in depth; flat when calibrated",
         "people": people,

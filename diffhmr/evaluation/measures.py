@@ -49,7 +49,14 @@ _BODIES_AT_ONCE = 64
 _SURE = 0.5  # confidence of a 2D label that PCK counts
 
 _PROPER = ("energy_score_mm", "pose_energy_score_mm", "crps_depth_mm", "apd_mm", "ece", "ece_bias")
-_DIVERSITY = ("diversity_visible_mm", "diversity_invisible_mm")
+_DIVERSITY = (
+    "diversity_visible_mm",
+    "diversity_invisible_mm",
+    "diversity_visible_limbs_mm",
+    "diversity_humaniflow_visible_mm",
+    "diversity_humaniflow_invisible_mm",
+)
+_LIMBS = (7, 8, 9, 10, 13, 14, 15, 16)  # of COCO-17: elbows, wrists, knees, ankles
 
 
 @dataclass(frozen=True)
@@ -233,17 +240,22 @@ class Measurer:
         }
 
     def _diversity(self, pred: Points, visible: Tensor) -> Measures:
-        """Spread of the COCO joints: of those that can be seen and those that cannot, or of all."""
+        """Spread of the COCO joints: of those that can be seen and those that cannot, or of all.
+
+        HuManiFlow counts only the limbs' joints as hidden and everything else as visible (the default of its
+        evaluation), which mixes the effect of being hidden with that of being far from the root: beside it stands the
+        spread of the visible joints of limbs.
+        """
         assert pred.spin49 is not None
         coco = list(COCO17_FROM_SPIN49)
         joints = root_align(pred.spin49[:, 1:, coco], pred.root[:, 1:])
         if not self.protocol.visibility:
             return {"diversity_mm": diversity_sums_mm(joints, torch.ones_like(visible[:, coco]))}
         seen = visible[:, coco]
-        return {
-            "diversity_visible_mm": diversity_sums_mm(joints, seen),
-            "diversity_invisible_mm": diversity_sums_mm(joints, ~seen),
-        }
+        limbs = torch.zeros(len(coco), dtype=torch.bool, device=seen.device)
+        limbs[list(_LIMBS)] = True
+        weights = (seen, ~seen, seen & limbs, seen | ~limbs, ~seen & limbs)
+        return {name: diversity_sums_mm(joints, weight) for name, weight in zip(_DIVERSITY, weights, strict=True)}
 
     def _in_image(self, spin49: Tensor, camera: Tensor, targets: Targets) -> Measured:
         """2D PCK: per joint over all people, then the mean over joints; relative to the tight box."""

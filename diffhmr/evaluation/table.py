@@ -22,6 +22,8 @@ _DISTRIBUTION = {
     "ece_bias": "ECE bias",
     "diversity_visible_mm": "div vis mm",
     "diversity_invisible_mm": "div inv mm",
+    "diversity_humaniflow_visible_mm": "HuManiF vis",
+    "diversity_humaniflow_invisible_mm": "HuManiF inv",
     "diversity_mm": "div mm",
 }
 _LABEL, _CELL, _WIDE = 18, 9, 12

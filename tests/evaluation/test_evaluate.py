@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from diffhmr.batch import ImageBatch, Prediction
-from diffhmr.body.joints import J14_FROM_SPIN49, PELVIS_SPIN49, SPIN49
+from diffhmr.body.joints import COCO17_FROM_SPIN49, J14_FROM_SPIN49, PELVIS_SPIN49, SPIN49
+from diffhmr.body.model import BodyModel
 from diffhmr.config import SamplerConfig
 from diffhmr.errors import UserError
 from diffhmr.evaluation import run as evaluation_run
@@ -110,6 +111,27 @@ def test_diversity_is_split_by_visibility(people: People, calibrated: Evaluation
     assert calibrated.metrics["diversity_invisible_mm"] > 1.2 * calibrated.metrics["diversity_visible_mm"]
     still = evaluate_on(people, Spread(people, factor=0.0), num_samples=5).metrics
     assert still["diversity_invisible_mm"] < 1e-3
+
+
+def test_humaniflow_counts_only_hidden_limbs_as_hidden(free_body: BodyModel) -> None:
+    """With wrists and nose hidden, its invisible joints are the wrists; the nose counts as visible."""
+    people = People(free_body)
+    people.hidden_joints = [COCO17_FROM_SPIN49[index] for index in (0, 9, 10)]
+    metrics = evaluate_on(people, Spread(people), num_samples=20).metrics
+    chosen = list(range(len(people)))
+    samples = Spread(people).sample(people.__getitems__(chosen), 21, SAMPLER, 0)
+    joints = free_body.joints(samples.params, SPIN49)[:, 1:]
+    joints = (joints - joints[:, :, PELVIS_SPIN49, None])[:, :, list(COCO17_FROM_SPIN49)]
+    spread = (joints - joints.mean(1, keepdim=True)).norm(dim=-1).mean((0, 1)) * 1000
+    groups = {
+        "diversity_visible_mm": [1, 2, 3, 4, 5, 6, 7, 8, *range(11, 17)],
+        "diversity_invisible_mm": [0, 9, 10],
+        "diversity_visible_limbs_mm": [7, 8, 13, 14, 15, 16],
+        "diversity_humaniflow_visible_mm": [0, 1, 2, 3, 4, 5, 6, 7, 8, *range(11, 17)],
+        "diversity_humaniflow_invisible_mm": [9, 10],
+    }
+    for name, members in groups.items():
+        assert metrics[name] == pytest.approx(float(spread[members].mean()), rel=1e-4), name
 
 
 def test_results_do_not_depend_on_the_chunks(people: People, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,7 +43,7 @@ from diffhmr.files import sha256_file
 from diffhmr.fitting.prior import load_prior
 from diffhmr.inference.detection import WEIGHTS_URL
 from scripts.doctor_data import optional_packages, wanted_data
-from scripts.doctor_wanted import SPIN_FILES, Details, Finding, Wanted, examine, matching
+from scripts.doctor_wanted import PROHMR_SITE, SPIN_FILES, Details, Finding, Wanted, examine, matching
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -51,7 +51,6 @@ SMPL_SITE = "https://smpl.is.tue.mpg.de"
 SMPLIFY_SITE = "https://smplify.is.tue.mpg.de"
 AMASS_SITE = "https://amass.is.tue.mpg.de"
 SPIN_DATA = f"{SPIN_FILES}/data.tar.gz"
-PROHMR_SITE = "https://github.com/nkolot/ProHMR"
 
 PACKAGES = ("torch", "torchvision", "numpy", "scipy", "smplx", "roma", "safetensors", "opencv-python-headless")
 PICTURES = {".jpg", ".jpeg", ".png"}

@@ -13,6 +13,9 @@ from diffhmr.errors import UserError
 SPIN_FILES = "http://visiondata.cis.upenn.edu/spin"
 """The data of SPIN (Kolotouros et al., ICCV 2019), as its fetch_data.sh gets them."""
 
+PROHMR_SITE = "https://github.com/nkolot/ProHMR"
+"""The repository of ProHMR (Kolotouros et al., ICCV 2021)."""
+
 Details = dict[str, str | int]
 
 

@@ -255,7 +255,7 @@ class _ConditionGenerator(nn.Module):
     def __init__(self, size: DiffMeshSize) -> None:
         super().__init__()
         width, flat = size.condition_width, NUM_JOINTS * size.width
-        hidden = max(1, width // self._MLP_SHARE)
+        hidden = width // self._MLP_SHARE
         self.pos_embed = nn.Parameter(torch.zeros(1, size.warm_up + size.frames, width))
         self.fc1 = nn.Sequential(nn.Linear(flat, width), nn.GELU())
         self.fc2 = nn.Sequential(nn.Linear(width, flat), nn.GELU())
@@ -324,7 +324,9 @@ class _Block(nn.Module):
 class _CrossAttention(nn.Module):
     """Attention within each half of the tokens; the state's result is mixed once more by the condition's weights.
 
-    The first half are the tokens of the state, the second those of the condition.
+    The first half are the tokens of the state, the second those of the condition. As in the official code, nothing of
+    the state reaches the condition's half, so that a predicted condition follows from the conditions alone; and the
+    condition reaches the state only by saying which of its tokens are mixed.
     """
 
     def __init__(self, width: int, heads: int) -> None:

@@ -91,7 +91,9 @@ def retarget(
     hips = _middle(body_map, points, "hip") * scale
     to_hips = (rest.between("pelvis", "left_hip") + rest.between("pelvis", "right_hip")) / 2
     motion = Motion(rotations, hips - bones[:, 0] @ to_hips, recording.fps, recording.name)
-    motion = lift_balls(on_floor(motion, rest), rest)
+    motion = on_floor(motion, rest)
+    if not body_map.is_smpl:
+        motion = lift_balls(motion, rest)
     limbs, trunk = bone_angles(motion, rest, body_map, points)
     return Retargeted(motion, limbs, trunk, scale, alignment.source)
 

@@ -1,7 +1,7 @@
 """Weights and training states on disk, in formats that cannot run code.
 
-A *model file* is safetensors: the weights, and as metadata everything that is needed to build the model again. A
-*training state* holds what a run needs to go on exactly; it is read with ``weights_only=True``.
+A *model file* (:mod:`diffhmr.model_file`) holds the weights, and in its header everything that is needed to build the
+model again. A *training state* holds what a run needs to go on exactly; it is read with ``weights_only=True``.
 """
 
 from __future__ import annotations
@@ -16,8 +16,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from diffhmr.body.model import BodyModel
@@ -25,10 +23,9 @@ from diffhmr.config import ExperimentConfig, ModelConfig
 from diffhmr.config_file import config_from_dict, config_to_dict
 from diffhmr.errors import UserError
 from diffhmr.files import atomic_path, require_file, sha256_file
+from diffhmr.model_file import IMAGE_MODEL, check_weights, damaged_header, read_model_file, write_model_file
 from diffhmr.models import HmrModel, build_model
 
-MODEL_FORMAT = "diffhmr-model"
-MODEL_VERSION = 1
 SHARED_PARTS = ("encoder.", "regressor.")
 """What a SPIN model gives a Diff-HMR as its start, and a Diff-HMR a SPIN."""
 UNKNOWN_SHA256 = "unknown"
@@ -148,17 +145,9 @@ def save_tensors(
         UserError: the folder cannot be written, or a weight is not finite.
     """
     assert {"step", "body_name", "body_sha256"} <= set(header)
-    _require_finite(tensors, f"cannot write {path}")
-    metadata = {
-        "format": MODEL_FORMAT,
-        "format_version": str(MODEL_VERSION),
-        "config": json.dumps(config_to_dict(config)),
-        "torch_version": str(torch.__version__),
-    }
-    assert not set(header) & set(metadata), f"reserved metadata: {sorted(set(header) & set(metadata))}"
-    with atomic_path(path) as temporary:
-        contiguous = {name: value.contiguous() for name, value in tensors.items()}
-        save_file(contiguous, temporary, metadata=metadata | dict(header))
+    config_text = json.dumps(config_to_dict(config))
+    assert "config" not in header, "reserved metadata: config"
+    write_model_file(path, IMAGE_MODEL, tensors, {"config": config_text, **header})
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:
@@ -179,7 +168,7 @@ def config_of(metadata: Mapping[str, str], path: str | Path) -> ExperimentConfig
     try:
         data = dict(json.loads(metadata["config"]))
     except (ValueError, TypeError, RecursionError) as error:
-        raise UserError(f"{path} has a damaged header (config); get the file again") from error
+        raise damaged_header(path, ["config"]) from error
     return config_from_dict(data, f"configuration inside {path}")
 
 
@@ -257,21 +246,10 @@ def without_downloads(config: ModelConfig) -> ModelConfig:
 
 
 def _read(path: str | Path, *, with_tensors: bool) -> tuple[dict[str, str], dict[str, Tensor]]:
-    path = require_file(path, "checkpoint", "give a file written by train.py or one of data/checkpoints")
-    try:
-        with safe_open(path, framework="pt") as stream:
-            metadata = dict(stream.metadata() or {})
-            tensors = {name: stream.get_tensor(name) for name in stream.keys()} if with_tensors else {}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{path} is truncated or no safetensors file ({error}); get the file again") from error
-    if metadata.get("format") != MODEL_FORMAT:
-        raise UserError(f"{path} is a safetensors file, but not one of this project; give a file written by train.py")
-    version = metadata.get("format_version", "")
-    if not version.isascii() or not version.isdigit() or int(version) > MODEL_VERSION:
-        raise UserError(f"{path} has format version {version}, this program reads up to {MODEL_VERSION}; update it")
-    missing = {"config", "step", "body_name", "body_sha256"} - set(metadata)
-    if missing or not (metadata["step"].isascii() and metadata["step"].isdigit()):
-        raise UserError(f"{path} has a damaged header ({', '.join(sorted(missing)) or 'step'}); get the file again")
+    required = ("config", "step", "body_name", "body_sha256")
+    metadata, tensors = read_model_file(path, IMAGE_MODEL, required, with_tensors=with_tensors)
+    if not (metadata["step"].isascii() and metadata["step"].isdigit()):
+        raise damaged_header(path, ["step"])
     return metadata, tensors
 
 
@@ -282,7 +260,7 @@ def _parts(metadata: Mapping[str, str], path: str | Path) -> tuple[str, ...]:
     except (ValueError, RecursionError):
         parts = None
     if not isinstance(parts, list) or not all(isinstance(part, str) and part for part in parts):
-        raise UserError(f"{path} has a damaged header (parts); get the file again")
+        raise damaged_header(path, ["parts"])
     return tuple(parts)
 
 
@@ -303,35 +281,8 @@ def _check_body(body: BodyModel, metadata: Mapping[str, str], path: str | Path) 
 
 def _assign(model: nn.Module, tensors: Mapping[str, Tensor], path: str | Path) -> None:
     """Copy ``tensors`` into ``model``; every name and shape must fit."""
-    wanted = model.state_dict()
-    problems = {
-        "missing": [name for name in wanted if name not in tensors],
-        "unexpected": [name for name in tensors if name not in wanted],
-        "of another shape": [name for name in wanted if name in tensors and wanted[name].shape != tensors[name].shape],
-        "of another type": [name for name in wanted if name in tensors and not _fits(tensors[name], wanted[name])],
-    }
-    if any(problems.values()):
-        text = ", ".join(f"{len(names)} {what} ({_some(names)})" for what, names in problems.items() if names)
-        raise UserError(f"{path} holds the weights of another model: {text}; give a checkpoint that fits")
-    _require_finite(tensors, f"cannot use {path}")
+    check_weights(model, tensors, path)
     model.load_state_dict(dict(tensors))
-
-
-def _fits(value: Tensor, wanted: Tensor) -> bool:
-    """Whether ``value`` can stand for ``wanted``: numbers with the same meaning, if perhaps of less precision."""
-    if wanted.is_floating_point():
-        return value.dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-    return value.dtype == wanted.dtype
-
-
-def _require_finite(tensors: Mapping[str, Tensor], what: str) -> None:
-    bad = [name for name, value in tensors.items() if value.is_floating_point() and not bool(value.isfinite().all())]
-    if bad:
-        raise UserError(f"{what}: not all values are finite in {_some(bad)}; use an earlier checkpoint")
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 # Training states

@@ -42,6 +42,8 @@ from diffhmr.evaluation.truth import genders_of
 from diffhmr.files import sha256_file
 from diffhmr.fitting.prior import load_prior
 from diffhmr.inference.detection import WEIGHTS_URL
+from diffhmr.model_file import MOTION_MODEL, is_of_format
+from diffhmr.motion_checkpoint import read_motion_metadata
 from scripts.doctor_data import optional_packages, wanted_data
 from scripts.doctor_wanted import PROHMR_SITE, SPIN_FILES, Details, Finding, Wanted, examine, matching
 
@@ -185,7 +187,10 @@ def _checkpoints(folder: Path) -> Iterator[Wanted]:
         inspect_checkpoint,
     )
     for path in matching(folder, r".+\.safetensors"):
-        if path.stem.endswith("_imported") and path != spin:
+        if is_of_format(path, MOTION_MODEL) and path != spin:
+            purpose = "a network of clips of keypoints, for load_motion_model of diffhmr.motion_checkpoint"
+            yield Wanted("checkpoints", path.name, purpose, "import it again", (path,), inspect_motion_checkpoint)
+        elif path.stem.endswith("_imported") and path != spin:
             purpose = f"weights of another project: the start of a training, init={path}"
             remedy = f"`python -m scripts.import_checkpoint --from PROJECT FILE --out {path}`"
             yield Wanted("checkpoints", path.name, purpose, remedy, (path,), inspect_checkpoint)
@@ -275,6 +280,14 @@ def inspect_checkpoint(path: Path) -> Details:
         "step": int(metadata["step"]),
         "body": f"{metadata['body_name']} ({metadata['body_sha256'][:12]})",
     }
+
+
+def inspect_motion_checkpoint(path: Path) -> Details:
+    """What the header of a file with a network of clips says."""
+    metadata = read_motion_metadata(path)
+    kind = " ".join(filter(None, (metadata["kind"], metadata["variant"])))
+    source = f", imported from {metadata['imported_from']}" if "imported_from" in metadata else ""
+    return {"sha256": sha256_file(path)[:12], "model": f"{kind}{source}", "body": metadata["body_name"]}
 
 
 def inspect_hashed_weights(path: Path) -> Details:

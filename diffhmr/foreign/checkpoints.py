@@ -1,7 +1,6 @@
 """Weights of other projects, under the names and in the layout of the networks here.
 
-Every key of a file is accounted for: it is taken, or it is one that is known to have no counterpart, or it is an error
-that names it. So is a key that should be there and is not, and a shape that does not fit.
+Every key of a file is accounted for (:mod:`diffhmr.foreign.accounting`).
 
 * ``spin``: SPIN (Kolotouros et al., ICCV 2019), encoder and regressor. They become a complete ``SPIN`` model. Crop
   (224 px, ImageNet's mean and standard deviation) and camera ((s, tx, ty), focal length 5000 px) are the same here.
@@ -17,7 +16,6 @@ Encoders alone are no model: such files start a training.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,13 +29,12 @@ from diffhmr.body.codec import StateCodec
 from diffhmr.checkpoint import REPOSITORY, UNKNOWN_SHA256, load_body, save_tensors
 from diffhmr.config import ExperimentConfig
 from diffhmr.config_file import config_from_dict
-from diffhmr.errors import UserError
 from diffhmr.files import sha256_file
-from diffhmr.foreign.files import StoredTensor, TorchFile, read_torch_file
+from diffhmr.foreign.accounting import Layout, account, find_weights
+from diffhmr.foreign.files import read_torch_file
 from diffhmr.geometry.rotation import rot6d_interleaved_to_columns
 
 Project = Literal["spin", "prohmr", "torchvision"]
-Layout = dict[str, tuple[int, ...]]
 
 SMPL_PATH = Path("data/body/SMPL_NEUTRAL.pkl")
 """The body of SPIN's parameters, where the project looks for it."""
@@ -75,10 +72,8 @@ _WITHOUT_COUNTERPART = {
 }
 """Whole names of the weights that are known and left out."""
 
-_WEIGHTS_KEY = {"spin": "model", "prohmr": "state_dict", "torchvision": ""}
+_WEIGHTS_KEYS = {"spin": ("model",), "prohmr": ("state_dict",), "torchvision": ()}
 """Where in the file the weights are."""
-
-_MOST_NAMES = 8
 
 
 @dataclass(frozen=True)
@@ -114,12 +109,12 @@ def read_foreign(path: str | Path, project: Project) -> ForeignWeights:
         UserError: it is no such file; a key is missing, unknown or has an unexpected shape.
     """
     stored = read_torch_file(path)
-    weights = _find_weights(stored, project)
+    weights = find_weights(stored, _WEIGHTS_KEYS[project], project)
     prefix = "backbone." if project == "prohmr" else ""
     backbone = _backbone(weights, prefix) if project == "torchvision" else "resnet50"
     encoder = {f"{prefix}{name}": shape for name, shape in _resnet_layout(backbone).items()}
     regressor = _SPIN_REGRESSOR if project == "spin" else {}
-    left_out = _account(stored.path, project, weights, encoder | regressor)
+    left_out = account(stored.path, project, weights, encoder | regressor, _WITHOUT_COUNTERPART[project])
     taken = {name: stored.tensor(value, name) for name, value in weights.items() if name not in left_out}
     tensors = {f"encoder.resnet.{name.removeprefix(prefix)}": _encoder_weight(name, taken) for name in encoder}
     if regressor:
@@ -183,19 +178,6 @@ def _body_header(path: str | Path | None) -> dict[str, str]:
     return {"body_name": body.name, "body_sha256": body.sha256}
 
 
-def _find_weights(stored: TorchFile, project: Project) -> dict[str, Any]:
-    """The state dict in a file: under the project's key, or the file itself if it holds nothing else."""
-    content, key = stored.content, _WEIGHTS_KEY[project]
-    if isinstance(content, dict) and isinstance(content.get(key), dict):
-        content = content[key]
-    names_only = isinstance(content, dict) and all(isinstance(name, str) for name in content)
-    if names_only and any(isinstance(value, StoredTensor) for value in content.values()):
-        return dict(content)
-    found = ", ".join(map(str, content)) if isinstance(content, dict) else type(content).__name__
-    wanted = f"under the key {key!r}" if key else "as they are"
-    raise UserError(f"{stored.path} holds no weights {wanted} (it holds: {found or 'nothing'}); is it of {project}?")
-
-
 def _backbone(weights: Mapping[str, Any], prefix: str) -> str:
     """The ResNet whose names these are, as far as two of them tell; all of them are checked afterwards."""
     if f"{prefix}layer1.0.conv3.weight" in weights:
@@ -208,30 +190,6 @@ def _resnet_layout(backbone: str) -> Layout:
     with torch.device("meta"):
         state = getattr(torchvision.models, backbone)().state_dict()
     return {name: tuple(value.shape) for name, value in state.items() if not name.startswith("fc.")}
-
-
-def _account(path: Path, project: Project, weights: Mapping[str, Any], layout: Layout) -> tuple[str, ...]:
-    """Check names and shapes of all weights; returns the names that are known and left out."""
-    left_out = tuple(name for name in weights if re.fullmatch(_WITHOUT_COUNTERPART[project], name))
-    problems = {
-        # PyTorch before 0.4.1 did not count batches, and nothing here depends on the count.
-        "missing": [name for name in layout if name not in weights and not name.endswith("num_batches_tracked")],
-        "unknown": [name for name in weights if name not in layout and name not in left_out],
-        "of another shape": [
-            f"{name} {list(weights[name].size)} for {list(shape)}"
-            for name, shape in layout.items()
-            if isinstance(weights.get(name), StoredTensor) and tuple(weights[name].size) != shape
-        ],
-    }
-    if any(problems.values()):
-        text = "; ".join(f"{len(names)} {what}: {_some(names)}" for what, names in problems.items() if names)
-        raise UserError(f"{path} does not hold the weights of {project}. {text}")
-    return left_out
-
-
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
-    return ", ".join(names[:_MOST_NAMES]) + more
 
 
 def _encoder_weight(name: str, weights: Mapping[str, Tensor]) -> Tensor:

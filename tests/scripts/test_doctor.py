@@ -18,6 +18,8 @@ from diffhmr.body.model import BodyModel
 from diffhmr.checkpoint import read_metadata, save_model
 from diffhmr.command_line import run_command
 from diffhmr.config import ExperimentConfig
+from diffhmr.models.dstformer import DSTformer, DSTformerSize
+from diffhmr.motion_checkpoint import save_motion_model
 from scripts import doctor
 from scripts.doctor_wanted import Finding, examine
 from tests.body.test_files import smpl_sized_fields, write_npz, write_official_pickle
@@ -171,6 +173,15 @@ def test_imported_checkpoints(root: Path, hub: Path, toy_body: BodyModel) -> Non
     assert finding.status == "found" and finding.details["model"] == "encoder only, imported from prohmr"
     assert "init=" in finding.purpose
     assert find(root, hub, "spin_imported.safetensors").status == "found"
+
+
+def test_a_network_of_clips(root: Path, hub: Path) -> None:
+    network = DSTformer(DSTformerSize(width=8, hidden=8, depth=1, heads=2, features=8))
+    header = {"body_name": "none", "body_sha256": "unknown", "imported_from": "motionbert"}
+    save_motion_model(root / "data" / "checkpoints" / "lifter_imported.safetensors", network, header)
+    finding = find(root, hub, "lifter_imported.safetensors")
+    assert finding.status == "found" and finding.details["model"] == "dstformer, imported from motionbert"
+    assert "load_motion_model" in finding.purpose and "init=" not in finding.purpose
 
 
 def test_checkpoints_shipped_and_others(root: Path, hub: Path, toy_body: BodyModel) -> None:

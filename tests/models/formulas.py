@@ -1,4 +1,4 @@
-"""Transformer layers written out from their formulas on a state dict, for tests that hold a network against them."""
+"""Layers and networks written out from their formulas on a state dict, for tests that hold a network against them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor
+
+from diffhmr.models.diffmesh import DiffMeshEstimate, DiffMeshSize
+from tests.models.layouts import CHAIN
 
 State = Mapping[str, Tensor]
 
@@ -54,6 +57,142 @@ def rotation_from_interleaved(rot6d: Tensor) -> Tensor:
     b2 = second - (b1 * second).sum(-1, keepdim=True) * b1
     b2 = b2 / b2.norm(dim=-1, keepdim=True)
     return torch.stack([b1, b2, torch.linalg.cross(b1, b2)], dim=-1)
+
+
+def batch_norm(state: State, name: str, x: Tensor) -> Tensor:
+    """As in evaluation."""
+    scale = state[f"{name}.weight"] / torch.sqrt(state[f"{name}.running_var"] + 1e-5)
+    return (x - state[f"{name}.running_mean"]) * scale + state[f"{name}.bias"]
+
+
+def part(state: State, prefix: str) -> dict[str, Tensor]:
+    """What the names that begin with ``prefix`` stand for, without it."""
+    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+
+
+def dstformer_features(state: State, x: Tensor, depth: int = 5, heads: int = 8) -> Tensor:
+    """Features of DSTformer; frames are mixed after moving the joints to the front."""
+
+    def over_joints(block: str, y: Tensor) -> Tensor:
+        y = y + attention(state, f"{block}.attn_s", layer_norm(state, f"{block}.norm1_s", y), heads)
+        return y + mlp(state, f"{block}.mlp_s", layer_norm(state, f"{block}.norm2_s", y))
+
+    def over_frames(block: str, y: Tensor) -> Tensor:
+        normed = layer_norm(state, f"{block}.norm1_t", y).permute(0, 2, 1, 3)
+        y = y + attention(state, f"{block}.attn_t", normed, heads).permute(0, 2, 1, 3)
+        return y + mlp(state, f"{block}.mlp_t", layer_norm(state, f"{block}.norm2_t", y))
+
+    y = linear(state, "joints_embed", x) + state["pos_embed"][:, None] + state["temp_embed"][:, : x.shape[1]]
+    for i in range(depth):
+        st = over_frames(f"blocks_st.{i}", over_joints(f"blocks_st.{i}", y))
+        ts = over_joints(f"blocks_ts.{i}", over_frames(f"blocks_ts.{i}", y))
+        scores = torch.exp(linear(state, f"ts_attn.{i}", torch.cat([st, ts], -1)))
+        share = scores / scores.sum(-1, keepdim=True)
+        y = share[..., 0, None] * st + share[..., 1, None] * ts
+    return torch.tanh(linear(state, "pre_logits.fc", layer_norm(state, "norm", y)))
+
+
+def smpl_parameters(state: State, pose: Tensor, shape: Tensor) -> tuple[Tensor, Tensor]:
+    """Rotations ``[B, T, 24, 3, 3]`` and betas ``[B, 10]`` from what goes into the two output layers."""
+    rot6d = linear(state, "head_pose", pose) + state["init_pose"]
+    rotations = rotation_from_interleaved(rot6d.unflatten(-1, (24, 6)))
+    return rotations, linear(state, "head_shape", shape) + state["init_shape"]
+
+
+def mesh_head(state: State, features: Tensor) -> tuple[Tensor, Tensor]:
+    """MotionBERT's mesh head on ``[B, T, 17, C]``: rotations and betas."""
+    flat = features.flatten(2)
+    pose = batch_norm(state, "bn1", linear(state, "fc1", flat)).clamp(min=0)
+    shape = batch_norm(state, "bn2", linear(state, "fc2", flat.sum(dim=1) / flat.shape[1])).clamp(min=0)
+    return smpl_parameters(state, pose, shape)
+
+
+def action_classifier(state: State, features: Tensor) -> Tensor:
+    """Logits of ``[B, M, T, 17, C]``."""
+    hidden = batch_norm(state, "bn", linear(state, "fc1", _over_people_and_frames(features))).clamp(min=0)
+    return linear(state, "fc2", hidden)
+
+
+def action_embedding(state: State, features: Tensor) -> Tensor:
+    """Unit vectors of ``[B, M, T, 17, C]``."""
+    vectors = linear(state, "fc1", _over_people_and_frames(features))
+    return vectors / vectors.norm(dim=-1, keepdim=True)
+
+
+def _over_people_and_frames(features: Tensor) -> Tensor:
+    return features.flatten(1, 2).flatten(2).sum(dim=1) / (features.shape[1] * features.shape[2])
+
+
+def diffmesh_head(state: State, features: Tensor, size: DiffMeshSize) -> DiffMeshEstimate:
+    """DiffMesh's head on ``[B, T, 17, C]``, one operation after the other; T is 16 or 1."""
+    batch, frames = features.shape[:2]
+    x_in = linear(state, "fc_ds.0", features).clamp(min=0)
+    template = state["mesh_template"][0]
+    columns = -(-len(template) // 5)
+    padded = torch.zeros(3, 5 * columns)
+    padded[:, : len(template)] = template.T
+    start = gelu(linear(state, "fc_mesh_temp.0", padded.reshape(15, columns)))
+    start = torch.einsum("jr,rd->jd", state["fc_mesh_temp.2.weight"][..., 0], start)
+    current = gelu(start + state["fc_mesh_temp.2.bias"][:, None]).expand(batch, 17, -1)
+    conditions = torch.cat([torch.zeros(batch, 14, 17, size.width), x_in.expand(-1, 16, -1, -1)], 1)
+    conditions = _generated(state, conditions.flatten(2), size).reshape(batch, 30, 17, -1)
+    alpha_bar = torch.cumprod(1 - torch.linspace(1e-4, 1e-3, 30, dtype=torch.float64), 0).tolist()
+    states, predicted = [], []
+    for k in range(30):
+        t = 29 - k
+        now, after = alpha_bar[t], alpha_bar[t - 1] if t else 1.0
+        eps, following = _step_network(state, current, conditions[:, k], t, size)
+        x0 = (current - eps * (1 - now) ** 0.5) / now**0.5
+        current = after**0.5 * x0 + (1 - after) ** 0.5 * eps
+        if k >= 14:
+            states.append(current)
+            predicted.append(following)
+    frame_states, next_conditions, target = torch.stack(states, 1), torch.stack(predicted[:-1], 1), x_in[:, 1:]
+    if frames == 1:
+        frame_states, next_conditions, target = frame_states.mean(1, True), next_conditions.mean(1, True), x_in
+    tokens = gelu(linear(state, "diffmesh_process.fc1.0", frame_states)) + x_in
+    rotations, betas = smpl_parameters(state, tokens.flatten(2), tokens.flatten(2).mean(1))
+    return DiffMeshEstimate(rotations, betas, target, next_conditions)
+
+
+def _step_network(
+    state: State, current: Tensor, condition: Tensor, t: int, size: DiffMeshSize
+) -> tuple[Tensor, Tensor]:
+    """One call of DiffMesh's diffusion network: ``[B, 17, D]`` each."""
+    name = f"{CHAIN}.diffusion_model"
+    half = size.width // 2
+    angles = t * 10000.0 ** (-torch.arange(half) / (half - 1))
+    time = torch.cat([torch.sin(angles), torch.cos(angles)])
+    time = linear(state, f"{name}.temb_fc.2", gelu(linear(state, f"{name}.temb_fc.0", time)))
+    x, c = current + time, condition + time
+    for i in range(size.depth):
+        block = f"{name}.diffmodel_encoder.blocks.{i}"
+        query_x, key_x, value_x = heads_of(
+            linear(state, f"{block}.attn.qkv_diff", layer_norm(state, f"{block}.norm1", x)), size.heads
+        )
+        query_c, key_c, value_c = heads_of(
+            linear(state, f"{block}.attn.qkv_cond", layer_norm(state, f"{block}.norm1", c)), size.heads
+        )
+        of_x = torch.einsum("bhnm,bmhc->bnhc", attention_weights(query_x, key_x), value_x).flatten(2)
+        of_x = linear(state, f"{block}.attn.proj_diff", of_x).unflatten(-1, (size.heads, -1))
+        weights = attention_weights(query_c, key_c)
+        x = x + torch.einsum("bhnm,bmhc->bnhc", weights, of_x).flatten(2)
+        c = c + linear(state, f"{block}.attn.proj_cond", torch.einsum("bhnm,bmhc->bnhc", weights, value_c).flatten(2))
+        x = x + mlp(state, f"{block}.mlp", layer_norm(state, f"{block}.norm2", x))
+        c = c + mlp(state, f"{block}.mlp", layer_norm(state, f"{block}.norm2", c))
+    norm = f"{name}.diffmodel_encoder.norm"
+    return layer_norm(state, norm, x), layer_norm(state, norm, c)
+
+
+def _generated(state: State, conditions: Tensor, size: DiffMeshSize) -> Tensor:
+    """DiffMesh's condition generator on ``[B, 30, 17 * D]``."""
+    name = f"{CHAIN}.condition_generator"
+    y = state[f"{name}.pos_embed"] + gelu(linear(state, f"{name}.fc1.0", conditions))
+    for i in range(size.condition_depth):
+        block = f"{name}.blocks.{i}"
+        y = y + attention(state, f"{block}.attn", layer_norm(state, f"{block}.norm1", y), 8)
+        y = y + mlp(state, f"{block}.mlp", layer_norm(state, f"{block}.norm2", y))
+    return gelu(linear(state, f"{name}.fc2.0", layer_norm(state, f"{name}.norm", y))) + conditions
 
 
 def randomised(module: torch.nn.Module, seed: int = 0) -> None:

@@ -18,24 +18,13 @@ from diffhmr.models.diffmesh import (
     template_rows,
 )
 from diffhmr.models.dstformer import DSTformer, DSTformerSize
-from tests.models.formulas import (
-    State,
-    attention,
-    attention_weights,
-    gelu,
-    heads_of,
-    layer_norm,
-    linear,
-    mlp,
-    randomised,
-    rotation_from_interleaved,
-)
+from tests.models.formulas import diffmesh_head, randomised
+from tests.models.layouts import CHAIN, diffmesh_head_layout
 from tests.models.people import random_params
 
 FEATURES = 6
 SMALL = DiffMeshSize(features=FEATURES, width=8, depth=2, heads=2, condition_width=16, condition_depth=1)
 BACKBONE = DSTformerSize(width=16, hidden=24, depth=1, heads=4, features=FEATURES)
-PROCESS = "diffmesh_process.entire_process"
 OUTSIDE_THE_CHAIN = {
     "fc_ds.0.weight",
     "fc_ds.0.bias",
@@ -68,66 +57,15 @@ def _model(variant: Variant) -> DiffMesh:
     return DiffMesh(DSTformer(BACKBONE), DiffMeshHead(TEMPLATE, variant, SMALL))
 
 
-def _official_layout() -> dict[str, tuple[int, ...]]:
-    """Names and shapes of the official head but for the buffers of its body model."""
-    layout: dict[str, tuple[int, ...]] = {
-        "mesh_template": (1, 6890, 3),
-        "init_pose": (1, 144),
-        "init_shape": (1, 10),
-        "fc_mesh_temp.2.weight": (17, 15, 1),
-        "fc_mesh_temp.2.bias": (17,),
-        f"{PROCESS}.condition_generator.pos_embed": (1, 30, 256),
-    }
-
-    def layer(name: str, out: int, width: int) -> None:
-        layout.update({f"{name}.weight": (out, width), f"{name}.bias": (out,)})
-
-    def norm(name: str, width: int) -> None:
-        layout.update({f"{name}.weight": (width,), f"{name}.bias": (width,)})
-
-    for name, out, width in (
-        ("fc_ds.0", 128, 512),
-        ("fc_mesh_temp.0", 128, 1378),
-        ("head_pose", 144, 2176),
-        ("head_shape", 10, 2176),
-        ("diffmesh_process.fc1.0", 128, 128),
-        (f"{PROCESS}.diffusion_model.temb_fc.0", 128, 128),
-        (f"{PROCESS}.diffusion_model.temb_fc.2", 128, 128),
-        (f"{PROCESS}.condition_generator.fc1.0", 256, 2176),
-        (f"{PROCESS}.condition_generator.fc2.0", 2176, 256),
-    ):
-        layer(name, out, width)
-    norm(f"{PROCESS}.diffusion_model.diffmodel_encoder.norm", 128)
-    norm(f"{PROCESS}.condition_generator.norm", 256)
-    for i in range(4):
-        block = f"{PROCESS}.diffusion_model.diffmodel_encoder.blocks.{i}"
-        for half in ("diff", "cond"):
-            layer(f"{block}.attn.qkv_{half}", 384, 128)
-            layer(f"{block}.attn.proj_{half}", 128, 128)
-        layer(f"{block}.mlp.fc1", 256, 128)
-        layer(f"{block}.mlp.fc2", 128, 256)
-        norm(f"{block}.norm1", 128)
-        norm(f"{block}.norm2", 128)
-    for i in range(2):
-        block = f"{PROCESS}.condition_generator.blocks.{i}"
-        layer(f"{block}.attn.qkv", 768, 256)
-        layer(f"{block}.attn.proj", 256, 256)
-        layer(f"{block}.mlp.fc1", 32, 256)
-        layer(f"{block}.mlp.fc2", 256, 32)
-        norm(f"{block}.norm1", 256)
-        norm(f"{block}.norm2", 256)
-    return layout
-
-
 @pytest.mark.parametrize("variant", ["released", "paper"])
 def test_the_parameters_are_those_of_official_files(variant: Variant) -> None:
     with torch.device("meta"):
         head = DiffMeshHead(torch.zeros(6890, 3), variant)
-    assert {name: tuple(value.shape) for name, value in head.state_dict().items()} == _official_layout()
+    assert {name: tuple(value.shape) for name, value in head.state_dict().items()} == diffmesh_head_layout()
     counts = {
         "fc_mesh_temp": 176_784,
-        f"{PROCESS}.diffusion_model": 827_392,
-        f"{PROCESS}.condition_generator": 1_686_464,
+        f"{CHAIN}.diffusion_model": 827_392,
+        f"{CHAIN}.condition_generator": 1_686_464,
         "diffmesh_process.fc1": 16_512,
         "fc_ds": 65_664,
         "head_pose": 313_488,
@@ -166,76 +104,6 @@ def test_the_free_body_fits(free_body: BodyModel) -> None:
     assert estimate.rotations.shape == (1, 16, 24, 3, 3)
 
 
-def _step_network(state: State, current: Tensor, condition: Tensor, t: int) -> tuple[Tensor, Tensor]:
-    """One call of the diffusion network: ``[B, 17, D]`` each."""
-    name = f"{PROCESS}.diffusion_model"
-    half = SMALL.width // 2
-    angles = t * 10000.0 ** (-torch.arange(half) / (half - 1))
-    time = torch.cat([torch.sin(angles), torch.cos(angles)])
-    time = linear(state, f"{name}.temb_fc.2", gelu(linear(state, f"{name}.temb_fc.0", time)))
-    x, c = current + time, condition + time
-    for i in range(SMALL.depth):
-        block = f"{name}.diffmodel_encoder.blocks.{i}"
-        query_x, key_x, value_x = heads_of(
-            linear(state, f"{block}.attn.qkv_diff", layer_norm(state, f"{block}.norm1", x)), SMALL.heads
-        )
-        query_c, key_c, value_c = heads_of(
-            linear(state, f"{block}.attn.qkv_cond", layer_norm(state, f"{block}.norm1", c)), SMALL.heads
-        )
-        of_x = torch.einsum("bhnm,bmhc->bnhc", attention_weights(query_x, key_x), value_x).flatten(2)
-        of_x = linear(state, f"{block}.attn.proj_diff", of_x).unflatten(-1, (SMALL.heads, -1))
-        weights = attention_weights(query_c, key_c)
-        x = x + torch.einsum("bhnm,bmhc->bnhc", weights, of_x).flatten(2)
-        c = c + linear(state, f"{block}.attn.proj_cond", torch.einsum("bhnm,bmhc->bnhc", weights, value_c).flatten(2))
-        x = x + mlp(state, f"{block}.mlp", layer_norm(state, f"{block}.norm2", x))
-        c = c + mlp(state, f"{block}.mlp", layer_norm(state, f"{block}.norm2", c))
-    norm = f"{name}.diffmodel_encoder.norm"
-    return layer_norm(state, norm, x), layer_norm(state, norm, c)
-
-
-def _generated(state: State, conditions: Tensor) -> Tensor:
-    """The condition generator on ``[B, 30, 17 * D]``."""
-    name = f"{PROCESS}.condition_generator"
-    y = state[f"{name}.pos_embed"] + gelu(linear(state, f"{name}.fc1.0", conditions))
-    for i in range(SMALL.condition_depth):
-        block = f"{name}.blocks.{i}"
-        y = y + attention(state, f"{block}.attn", layer_norm(state, f"{block}.norm1", y), 8)
-        y = y + mlp(state, f"{block}.mlp", layer_norm(state, f"{block}.norm2", y))
-    return gelu(linear(state, f"{name}.fc2.0", layer_norm(state, f"{name}.norm", y))) + conditions
-
-
-def _reference(state: State, features: Tensor) -> DiffMeshEstimate:
-    """The head, one operation after the other."""
-    batch, frames = features.shape[:2]
-    x_in = linear(state, "fc_ds.0", features).clamp(min=0)
-    padded = torch.zeros(3, 25)
-    padded[:, :23] = TEMPLATE.T
-    start = gelu(linear(state, "fc_mesh_temp.0", padded.reshape(15, 5)))
-    start = torch.einsum("jr,rd->jd", state["fc_mesh_temp.2.weight"][..., 0], start)
-    current = gelu(start + state["fc_mesh_temp.2.bias"][:, None]).expand(batch, 17, -1)
-    conditions = torch.cat([torch.zeros(batch, 14, 17, SMALL.width), x_in.expand(-1, 16, -1, -1)], 1)
-    conditions = _generated(state, conditions.flatten(2)).reshape(batch, 30, 17, -1)
-    alpha_bar = torch.cumprod(1 - torch.linspace(1e-4, 1e-3, 30, dtype=torch.float64), 0).tolist()
-    states, predicted = [], []
-    for k in range(30):
-        t = 29 - k
-        now, after = alpha_bar[t], alpha_bar[t - 1] if t else 1.0
-        eps, following = _step_network(state, current, conditions[:, k], t)
-        x0 = (current - eps * (1 - now) ** 0.5) / now**0.5
-        current = after**0.5 * x0 + (1 - after) ** 0.5 * eps
-        if k >= 14:
-            states.append(current)
-            predicted.append(following)
-    frame_states, next_conditions, target = torch.stack(states, 1), torch.stack(predicted[:-1], 1), x_in[:, 1:]
-    if frames == 1:
-        frame_states, next_conditions, target = frame_states.mean(1, True), next_conditions.mean(1, True), x_in
-    tokens = gelu(linear(state, "diffmesh_process.fc1.0", frame_states)) + x_in
-    pose = linear(state, "head_pose", tokens.flatten(2)) + state["init_pose"]
-    betas = linear(state, "head_shape", tokens.flatten(2).mean(1)) + state["init_shape"]
-    rotations = rotation_from_interleaved(pose.reshape(batch, frames, 24, 6))
-    return DiffMeshEstimate(rotations, betas, target, next_conditions)
-
-
 def _assert_same(first: DiffMeshEstimate, second: DiffMeshEstimate, atol: float) -> None:
     for name in ("rotations", "betas", "condition", "predicted_condition"):
         one, other = getattr(first, name), getattr(second, name)
@@ -251,7 +119,7 @@ def test_the_forward_pass_is_the_formula(variant: Variant, frames: int) -> None:
     estimate = head(features)
     assert estimate.rotations.shape == (2, frames, 24, 3, 3)
     assert estimate.condition.shape == estimate.predicted_condition.shape == (2, max(frames - 1, 1), 17, SMALL.width)
-    _assert_same(estimate, _reference(head.state_dict(), features), atol=2e-5)
+    _assert_same(estimate, diffmesh_head(head.state_dict(), features, SMALL), atol=2e-5)
 
 
 @torch.no_grad()

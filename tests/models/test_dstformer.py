@@ -7,7 +7,8 @@ from torch import Tensor
 from diffhmr.errors import UserError
 from diffhmr.models import dstformer
 from diffhmr.models.dstformer import FULL, LITE, DSTformer, DSTformerSize
-from tests.models.formulas import State, attention, layer_norm, linear, mlp, randomised
+from tests.models.formulas import dstformer_features, linear, randomised
+from tests.models.layouts import dstformer_layout
 
 SMALL = DSTformerSize(width=16, hidden=24, depth=2, heads=4, features=12, max_frames=243)
 
@@ -22,69 +23,14 @@ def _small() -> DSTformer:
     return network.eval()
 
 
-def _official_layout(width: int) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of MotionBERT's state dict."""
-    layout: dict[str, tuple[int, ...]] = {
-        "temp_embed": (1, 243, 1, width),
-        "pos_embed": (1, 17, width),
-        "joints_embed.weight": (width, 3),
-        "joints_embed.bias": (width,),
-        "norm.weight": (width,),
-        "norm.bias": (width,),
-        "pre_logits.fc.weight": (512, width),
-        "pre_logits.fc.bias": (512,),
-        "head.weight": (3, 512),
-        "head.bias": (3,),
-    }
-    for i in range(5):
-        layout |= {f"ts_attn.{i}.weight": (2, 2 * width), f"ts_attn.{i}.bias": (2,)}
-        for block in (f"blocks_st.{i}", f"blocks_ts.{i}"):
-            for kind in "st":
-                for norm in ("norm1", "norm2"):
-                    layout |= {f"{block}.{norm}_{kind}.{part}": (width,) for part in ("weight", "bias")}
-                layout |= {
-                    f"{block}.attn_{kind}.qkv.weight": (3 * width, width),
-                    f"{block}.attn_{kind}.qkv.bias": (3 * width,),
-                    f"{block}.attn_{kind}.proj.weight": (width, width),
-                    f"{block}.attn_{kind}.proj.bias": (width,),
-                    f"{block}.mlp_{kind}.fc1.weight": (1024, width),
-                    f"{block}.mlp_{kind}.fc1.bias": (1024,),
-                    f"{block}.mlp_{kind}.fc2.weight": (width, 1024),
-                    f"{block}.mlp_{kind}.fc2.bias": (width,),
-                }
-    return layout
-
-
 @pytest.mark.parametrize(("size", "width", "count"), [(FULL, 512, 42_466_317), (LITE, 256, 16_001_549)])
 def test_the_parameters_are_those_of_official_files(size: DSTformerSize, width: int, count: int) -> None:
     with torch.device("meta"):
         network = DSTformer(size)
     state = network.state_dict()
-    assert {name: tuple(value.shape) for name, value in state.items()} == _official_layout(width)
+    assert {name: tuple(value.shape) for name, value in state.items()} == dstformer_layout(width)
     assert len(state) == 260
     assert sum(value.numel() for value in network.parameters()) == count
-
-
-def _reference(state: State, x: Tensor, size: DSTformerSize) -> Tensor:
-    """Features, one operation after the other; frames are mixed after moving the joints to the front."""
-
-    def over_joints(block: str, y: Tensor) -> Tensor:
-        y = y + attention(state, f"{block}.attn_s", layer_norm(state, f"{block}.norm1_s", y), size.heads)
-        return y + mlp(state, f"{block}.mlp_s", layer_norm(state, f"{block}.norm2_s", y))
-
-    def over_frames(block: str, y: Tensor) -> Tensor:
-        normed = layer_norm(state, f"{block}.norm1_t", y).permute(0, 2, 1, 3)
-        y = y + attention(state, f"{block}.attn_t", normed, size.heads).permute(0, 2, 1, 3)
-        return y + mlp(state, f"{block}.mlp_t", layer_norm(state, f"{block}.norm2_t", y))
-
-    y = linear(state, "joints_embed", x) + state["pos_embed"][:, None] + state["temp_embed"][:, : x.shape[1]]
-    for i in range(size.depth):
-        st = over_frames(f"blocks_st.{i}", over_joints(f"blocks_st.{i}", y))
-        ts = over_joints(f"blocks_ts.{i}", over_frames(f"blocks_ts.{i}", y))
-        scores = torch.exp(linear(state, f"ts_attn.{i}", torch.cat([st, ts], -1)))
-        share = scores / scores.sum(-1, keepdim=True)
-        y = share[..., 0, None] * st + share[..., 1, None] * ts
-    return torch.tanh(linear(state, "pre_logits.fc", layer_norm(state, "norm", y)))
 
 
 @pytest.mark.parametrize("frames", [1, 7])
@@ -94,7 +40,7 @@ def test_the_forward_pass_is_the_formula(frames: int) -> None:
     features = network.get_representation(x)
     assert features.shape == (2, frames, 17, 12)
     state = network.state_dict()
-    expected = _reference(state, x, SMALL)
+    expected = dstformer_features(state, x, SMALL.depth, SMALL.heads)
     assert expected.std() > 0.1
     torch.testing.assert_close(features, expected, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(network(x), linear(state, "head", expected), atol=1e-5, rtol=1e-5)

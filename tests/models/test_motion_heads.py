@@ -14,7 +14,8 @@ from diffhmr.models.motion_heads import (
     MotionBertAction,
     MotionBertMesh,
 )
-from tests.models.formulas import State, linear, randomised, rotation_from_interleaved
+from tests.models.formulas import action_classifier, action_embedding, mesh_head, randomised
+from tests.models.layouts import classifier_layout, embedding_layout, mesh_head_layout, whole_layout
 from tests.models.people import random_params
 
 FEATURES = 6
@@ -39,28 +40,14 @@ def _layout(module: nn.Module) -> dict[str, tuple[int, ...]]:
     return {name: tuple(value.shape) for name, value in module.state_dict().items()}
 
 
-def _layer(name: str, out: int, width: int) -> dict[str, tuple[int, ...]]:
-    return {f"{name}.weight": (out, width), f"{name}.bias": (out,)}
-
-
-def _batch_norm(name: str, width: int) -> dict[str, tuple[int, ...]]:
-    parts = ("weight", "bias", "running_mean", "running_var")
-    return {f"{name}.{part}": (width,) for part in parts} | {f"{name}.num_batches_tracked": ()}
-
-
 def test_the_parameters_are_those_of_official_files() -> None:
     with torch.device("meta"):
         backbone = DSTformer()
         classifier, embedding = ActionClassifier(num_classes=60), ActionEmbedding()
     mesh = MotionBertMesh(backbone, MeshHead())
-    expected = _layer("fc1", 1024, 8704) | _layer("fc2", 1024, 8704) | _batch_norm("bn1", 1024)
-    expected |= _batch_norm("bn2", 1024) | _layer("head_pose", 144, 1024) | _layer("head_shape", 10, 1024)
-    expected |= {"init_pose": (1, 144), "init_shape": (1, 10)}
-    names = {f"head.{name}": shape for name, shape in expected.items()}
-    names |= {f"backbone.{name}": shape for name, shape in _layout(backbone).items()}
-    assert _layout(mesh) == names
-    assert _layout(classifier) == _layer("fc1", 2048, 8704) | _batch_norm("bn", 2048) | _layer("fc2", 60, 2048)
-    assert _layout(embedding) == _layer("fc1", 2048, 8704)
+    assert _layout(mesh) == whole_layout(512, mesh_head_layout())
+    assert _layout(classifier) == classifier_layout(60)
+    assert _layout(embedding) == embedding_layout(2048)
     assert set(MotionBertAction(backbone, embedding).state_dict()) == {
         *(f"backbone.{name}" for name in backbone.state_dict()),
         "head.fc1.weight",
@@ -75,23 +62,12 @@ def test_the_output_layers_start_small() -> None:
         assert 0.95 * bound < layer.weight.abs().max().item() <= bound
 
 
-def _batch_normalised(state: State, name: str, x: Tensor) -> Tensor:
-    scale = state[f"{name}.weight"] / torch.sqrt(state[f"{name}.running_var"] + 1e-5)
-    return (x - state[f"{name}.running_mean"]) * scale + state[f"{name}.bias"]
-
-
 def test_the_mesh_head_is_the_formula() -> None:
     head, features = _mesh_head(), _features(2, 5)
     estimate = head(features)
-    state = head.state_dict()
-    pose = _batch_normalised(state, "bn1", linear(state, "fc1", features.reshape(2, 5, -1))).clamp(min=0)
-    shape = features.sum(dim=1).reshape(2, -1) / 5
-    shape = _batch_normalised(state, "bn2", linear(state, "fc2", shape)).clamp(min=0)
-    rot6d = linear(state, "head_pose", pose) + state["init_pose"]
-    torch.testing.assert_close(
-        estimate.rotations, rotation_from_interleaved(rot6d.reshape(2, 5, 24, 6)), atol=1e-5, rtol=0
-    )
-    torch.testing.assert_close(estimate.betas, linear(state, "head_shape", shape) + state["init_shape"])
+    rotations, betas = mesh_head(head.state_dict(), features)
+    torch.testing.assert_close(estimate.rotations, rotations, atol=1e-5, rtol=0)
+    torch.testing.assert_close(estimate.betas, betas)
 
 
 def test_offsets_count_from_the_mean_in_the_official_order() -> None:
@@ -161,16 +137,13 @@ def test_clips_one_by_one_or_in_a_batch() -> None:
 
 def test_action_heads_are_the_formulas() -> None:
     features = _features(2, 3, 4)
-    pooled = features.reshape(2, 12, -1).sum(dim=1) / 12
     classifier = ActionClassifier(5, FEATURES)
     randomised(classifier)
-    state = classifier.state_dict()
-    hidden = _batch_normalised(state, "bn", linear(state, "fc1", pooled)).clamp(min=0)
-    torch.testing.assert_close(classifier.eval()(features), linear(state, "fc2", hidden), atol=1e-5, rtol=1e-5)
+    expected = action_classifier(classifier.state_dict(), features)
+    torch.testing.assert_close(classifier.eval()(features), expected, atol=1e-5, rtol=1e-5)
     embedding = ActionEmbedding(FEATURES, dim=30)
     vectors = embedding(features)
-    expected = linear(embedding.state_dict(), "fc1", pooled)
-    torch.testing.assert_close(vectors, expected / expected.norm(dim=-1, keepdim=True))
+    torch.testing.assert_close(vectors, action_embedding(embedding.state_dict(), features))
     torch.testing.assert_close(vectors.norm(dim=-1), torch.ones(2))
 
 

@@ -17,11 +17,12 @@ from diffhmr.motion.sequence import Motion
 from diffhmr.render.colors import PALETTE, as_rows, blank, shortened, write_text
 from diffhmr.render.overlay import blend, render_mesh
 
-_DISTANCE = 4.2  # metres from the camera to the person
-_EYE_HEIGHT = 1.35
-_LOOK_AT = 0.85
+_DISTANCE = 4.5  # metres from the camera to the person
+_EYE_HEIGHT = 1.4
+_LOOK_AT = 0.9
 _SIDEWAYS = np.deg2rad(30)  # the camera stands to the left of where the person faces
-_ROOM = 2.2  # metres that a picture shows at the person's distance
+_HIGH = 1.05
+_ROOM = 2.4  # metres that a picture shows at the person's distance
 _GRID = 0.5
 _TRUNK, _LEFT, _RIGHT = (190, 190, 190), PALETTE[0], PALETTE[1]
 _LINE = (205, 205, 205)
@@ -40,7 +41,7 @@ class _View:
         return (points - self.eye) @ self.turn.T
 
 
-def motion_strip(motion: Motion, body: BodyModel, count: int = 8, size: int = 150) -> NDArray[np.uint8]:
+def motion_strip(motion: Motion, body: BodyModel, count: int = 8, size: int = 180) -> NDArray[np.uint8]:
     """``count`` frames of ``motion``, evenly spaced, ``[H, W, 3]`` uint8.
 
     The person's left limbs are blue, the right ones orange. The camera stands in front of where the person faces in the
@@ -90,9 +91,10 @@ def _side_colours(body: BodyModel) -> Tensor:
 
 def _view(pelvis: Tensor, heading: float, size: int) -> _View:
     towards = torch.tensor([np.sin(heading), 0.0, np.cos(heading)], dtype=torch.float32)
-    target = torch.stack([pelvis[0], torch.tensor(_LOOK_AT), pelvis[2]])
+    # Up to the height of a standing person the camera stays on its level, so that the floor does.
+    target = torch.stack([pelvis[0], (pelvis[1] - _HIGH).clamp_min(0) + _LOOK_AT, pelvis[2]])
     eye = target + _DISTANCE * towards
-    eye[1] = _EYE_HEIGHT
+    eye[1] += _EYE_HEIGHT - _LOOK_AT
     forward = torch.nn.functional.normalize(target - eye, dim=0)
     right = torch.nn.functional.normalize(torch.linalg.cross(forward, torch.tensor([0.0, 1.0, 0.0])), dim=0)
     turn = torch.stack([right, torch.linalg.cross(forward, right), forward])

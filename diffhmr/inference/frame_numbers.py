@@ -1,0 +1,114 @@
+"""Which frame of the video a keypoint file means: numbers in names, counting from 0 or 1, files of other videos."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import PurePath
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diffhmr.errors import UserError
+
+log = logging.getLogger(__name__)
+
+SLACK = 2
+"""Frames by which a file may differ from its video: containers and decoders disagree about the last ones."""
+
+_FAR_NUMBER = 1000
+_SUFFIX = re.compile(r"\.[A-Za-z]\w*$")
+
+
+@dataclass(frozen=True)
+class FrameNumbers:
+    """Frame numbers as a file has them.
+
+    Attributes:
+        people: ``[N]`` int64 frame of every person found.
+        listed: ``[F]`` int64 all frames, also those without people, if the format lists them; else None.
+    """
+
+    people: NDArray[np.int64]
+    listed: NDArray[np.int64] | None = None
+
+
+def numbers_from_keys(keys: Sequence[str | int], source: str) -> NDArray[np.int64]:
+    """Frame numbers ``[N]`` of image ids or file names.
+
+    In names it is the group of digits that differs most from name to name, the last such group if several do:
+    ``clip2_000017_keypoints.json`` is frame 17. If names have no digits, frames follow each other in alphabetical
+    order.
+
+    Args:
+        keys: one per person or file; numbers are taken as they are.
+        source: the file, for messages.
+    """
+    if all(isinstance(key, int) for key in keys):
+        return np.array(keys, dtype=np.int64)
+    names = {key: _SUFFIX.sub("", PurePath(str(key)).name) for key in dict.fromkeys(keys)}
+    groups = {key: re.findall(r"\d{1,18}", name) for key, name in names.items()}
+    if not all(groups.values()):
+        log.warning("%s: the images have no numbers in their names, their alphabetical order is taken", source)
+        places = {key: place for place, key in enumerate(sorted(names, key=str))}
+        return np.array([places[key] for key in keys], dtype=np.int64)
+    # Groups are counted from the end: prefixes differ more often than suffixes.
+    depth = min(len(found) for found in groups.values())
+    distinct = [len({int(found[-1 - place]) for found in groups.values()}) for place in range(depth)]
+    place = distinct.index(max(distinct))
+    return np.array([int(groups[key][-1 - place]) for key in keys], dtype=np.int64)
+
+
+def align_frames(
+    numbers: FrameNumbers, num_frames: int | None, source: str
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Frame numbers from 0 of all people, and which people to keep.
+
+    Numbers from 1 are recognised: a format that lists every frame begins at 1, or the last number is that of the
+    frames in the video. Up to two frames more than the video has are dropped with a warning.
+
+    Args:
+        numbers: as in the file; at least one person.
+        num_frames: of the video, if it is known.
+        source: the file, for messages.
+
+    Raises:
+        UserError: the file has more frames than the video, or lists fewer, or numbers that do not fit.
+    """
+    listed = numbers.people if numbers.listed is None else numbers.listed
+    low, high = int(listed.min()), int(listed.max())
+    if low < 0:
+        raise UserError(f"{source} has a frame number {low}: number frames from 0")
+    complete = numbers.listed is not None
+    offset = int(low == 1 and (complete or num_frames is None or high == num_frames))
+    if num_frames is None:
+        if low > max(high - low, _FAR_NUMBER):
+            log.warning("%s: frame numbers begin at %d, which is taken as frame 0", source, low)
+            offset = low
+        frames = numbers.people - offset
+        return frames, np.ones(len(frames), dtype=bool)
+    last = high - offset
+    if last >= num_frames + SLACK and high - low < num_frames + SLACK:
+        raise UserError(
+            f"{source} numbers its frames from {low} to {high}, but the video has {num_frames} frames: number them "
+            "from 0, the first frame of the video"
+        )
+    if last >= num_frames + SLACK or (complete and last + 1 < num_frames - SLACK):
+        raise UserError(
+            f"{source} has {last + 1} frames, but the video has {num_frames}: give the keypoints of this video, found "
+            "at its full frame rate, or cut the video to the same frames"
+        )
+    frames = numbers.people - offset
+    keep: NDArray[np.bool_] = frames < num_frames
+    if last >= num_frames:
+        log.warning("%s has %d frames, the video %d: the last ones are left out", source, last + 1, num_frames)
+    elif last + 1 < num_frames and complete:
+        log.warning("%s has %d frames, the video %d: people are missing in the last", source, last + 1, num_frames)
+    elif 2 * (last + 1) < num_frames:
+        log.warning(
+            "%s: nobody is found after frame %d of the video's %d; is it of this video, at its full frame rate?",
+            source, last, num_frames,
+        )  # fmt: skip
+    return frames, keep

@@ -1,0 +1,44 @@
+"""Frame numbers out of names, and which of them a video has."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from diffhmr.inference.frame_numbers import FrameNumbers, align_frames, numbers_from_keys
+
+
+@pytest.mark.parametrize(
+    ("pattern", "start"),
+    [
+        ("{}.jpg", 0),
+        ("{:05d}.png", 1),
+        ("frame.{:04d}.png", 3),
+        ("frame.{:04d}", 3),
+        ("clip2_{:012d}_keypoints.json", 0),
+        ("cam55011271/{:06d}.jpg", 7),
+        ("v1_{}_keypoints_25.json", 2),
+        ("000012_{}_v3.jpg", 98),
+    ],
+)
+def test_names(pattern: str, start: int) -> None:
+    numbers = numbers_from_keys([pattern.format(start + k) for k in range(5)], "file")
+    assert numbers.tolist() == list(range(start, start + 5))
+
+
+def test_numbers_and_names_of_numbers() -> None:
+    assert numbers_from_keys([5, 3, 3], "file").tolist() == [5, 3, 3]
+    assert numbers_from_keys(["000000000785", 786], "file").tolist() == [785, 786]
+    assert numbers_from_keys(["b", "a", "b"], "file").tolist() == [1, 0, 1]
+
+
+def test_dropped_frames() -> None:
+    frames, keep = align_frames(FrameNumbers(np.array([0, 8, 9, 10, 11])), 10, "file")
+    assert frames[keep].tolist() == [0, 8, 9]
+
+
+def test_numbering_from_1_shows_in_frames_without_people() -> None:
+    frames, keep = align_frames(FrameNumbers(np.array([4, 5]), np.arange(1, 8)), None, "file")
+    assert frames.tolist() == [3, 4] and keep.all()
+    frames, _ = align_frames(FrameNumbers(np.array([4, 5]), np.arange(7)), 7, "file")
+    assert frames.tolist() == [4, 5]

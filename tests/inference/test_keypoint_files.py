@@ -1,0 +1,514 @@
+"""One known motion written in every format gives the same tracks; every wrong file gets its line."""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from diffhmr.body.joints import COCO17, HALPE26
+from diffhmr.errors import UserError
+from diffhmr.inference.keypoint_files import read_tracks
+from diffhmr.inference.tracks import Track
+from tests.inference.keypoint_motion import (
+    SIZE,
+    Floats,
+    coco_annotations,
+    flat,
+    h36m17,
+    mmpose,
+    openpose_folder,
+    two_people,
+    walk,
+    write,
+)
+
+COUNT = 40
+VIDEO: dict[str, Any] = {"frame_size": SIZE, "num_frames": COUNT, "fps": 30.0}
+
+
+def widened(people: Floats, count: int) -> Floats:
+    """People with more points behind theirs, as detectors of hands and faces have them."""
+    return np.concatenate([people, np.full((*people.shape[:2], count - people.shape[2], 3), 7.0)], axis=2)
+
+
+def npz(path: Path, **arrays: Any) -> Path:
+    np.savez(path, **arrays)
+    return path
+
+
+def npy(path: Path, array: Any) -> Path:
+    np.save(path, array)
+    return path
+
+
+H36M = np.stack([h36m17(person) for person in two_people(COUNT)])
+WRITERS: dict[str, Callable[[Path, Floats], Path]] = {
+    "alphapose": lambda path, people: write(path, flat(people)),
+    "alphapose with ids": lambda path, people: write(path, flat(people, ids=True)),
+    "alphapose of pictures": lambda path, people: write(path, flat(people, "take7_{:05d}.png")),
+    "alphapose 136": lambda path, people: write(path, flat(widened(people, 136))),
+    "alphapose 68": lambda path, people: write(path, flat(widened(people, 68))),
+    "alphapose 133": lambda path, people: write(path, flat(widened(people[:, :, :17], 133))),
+    "alphapose 17": lambda path, people: write(path, flat(people[:, :, :17])),
+    "alphapose by picture": lambda path, people: write(
+        path, {f"{t}.jpg": flat(people[:, t : t + 1], ids=True) for t in range(COUNT)}
+    ),
+    "coco results": lambda path, people: write(
+        path, [entry | {"image_id": int(entry["image_id"][:-4])} for entry in flat(people[:, :, :17])]
+    ),
+    "coco annotations": lambda path, people: write(path, coco_annotations(people)),
+    "annotations without images": lambda path, people: write(
+        path, {"annotations": [entry | {"frame_id": i // 2} for i, entry in enumerate(flat(people[:, :, :17], "x"))]}
+    ),
+    "mmpose 17": lambda path, people: write(path, mmpose(people[:, :, :17])),
+    "mmpose 26": lambda path, people: write(path, mmpose(people)),
+    "mmpose of the demo, from 1": lambda path, people: write(
+        path, {"meta_info": {"dataset_name": "halpe26"}, "instance_info": mmpose(people, first=1)}
+    ),
+    "mmpose h36m": lambda path, _: write(
+        path, {"meta_info": {"dataset_name": "h36m"}, "instance_info": mmpose(H36M)}
+    ),
+    "openpose": openpose_folder,
+    "npy": lambda path, _: npy(path.with_suffix(".npy"), H36M),
+    "npy, frames first": lambda path, _: npy(path.with_suffix(".npy"), H36M.swapaxes(0, 1).astype(np.float32)),
+    "npz": lambda path, _: npz(path.with_suffix(".npz"), keypoints=H36M),
+    "npz with scores": lambda path, _: npz(path.with_suffix(".npz"), points=H36M[..., :2], scores=H36M[..., 2]),
+    "npy in coco's order": lambda path, people: npy(path.with_suffix(".npy"), people[:, :, :17]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", WRITERS)
+def test_every_format_gives_the_same_tracks(form: str, tmp_path: Path) -> None:
+    people = two_people(COUNT)
+    tracks = read_tracks(WRITERS[form](tmp_path / "keypoints", people), **VIDEO)
+    assert len(tracks) == 2
+    for track, person in zip(tracks, people, strict=True):
+        assert track.frames.tolist() == list(range(COUNT))
+        wanted = h36m17(person)
+        if form == "coco annotations":
+            wanted[..., 2] = 1
+        np.testing.assert_allclose(track.h36m17().points, wanted, atol=1e-4)
+    assert [track.track_id for track in tracks] == (
+        [1, 2] if form in ("alphapose with ids", "alphapose by picture") else [0, 1]
+    )
+
+
+def test_pictures_of_mmpose_one_by_one(tmp_path: Path) -> None:
+    for frame in mmpose(two_people(COUNT)):
+        write(tmp_path / f"img{frame['frame_id']}.json", frame["instances"])
+    tracks = read_tracks(tmp_path, **VIDEO)
+    assert [track.joint_set for track in tracks] == [HALPE26.name] * 2
+    np.testing.assert_allclose(tracks[0].points, two_people(COUNT)[0])
+
+
+def test_points_without_confidences_are_certain_unless_they_are_at_the_origin(tmp_path: Path) -> None:
+    xy = H36M[0, :, :, :2].copy()
+    xy[3, 13] = 0
+    (track,) = read_tracks(npy(tmp_path / "a.npy", xy), **VIDEO)
+    assert track.points[3, 13].tolist() == [0, 0, 0] and track.points[4, 13, 2] == 1
+
+
+def test_order_of_people_and_frames_does_not_matter(tmp_path: Path) -> None:
+    entries = flat(two_people(COUNT))
+    first = read_tracks(write(tmp_path / "a.json", entries))
+    shuffled = [entries[i] for i in np.random.default_rng(1).permutation(len(entries))]
+    second = read_tracks(write(tmp_path / "b.json", shuffled))
+    for one, other in zip(first, second, strict=True):
+        assert one.track_id == other.track_id
+        assert np.array_equal(one.frames, other.frames) and np.array_equal(one.points, other.points)
+
+
+# Numbers of people
+
+
+@pytest.mark.parametrize("value", [3, 3.0, "3", [3.0], [[3.0], [9.0]]])
+def test_numbers_of_people_in_all_their_spellings(value: Any, tmp_path: Path) -> None:
+    entries = [entry | {"idx": value} for entry in flat(two_people(COUNT)[:1])]
+    assert [track.track_id for track in read_tracks(write(tmp_path / "a.json", entries))] == [3]
+
+
+def test_a_number_that_everybody_has_is_none(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    entries = [entry | {"idx": [0.0]} for entry in flat(two_people(COUNT))]
+    tracks = read_tracks(write(tmp_path / "a.json", entries))
+    assert [len(track) for track in tracks] == [COUNT, COUNT] and "repeat within frames" in caplog.text
+
+
+def test_one_number_given_twice(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    people = two_people(COUNT)
+    people[1, ..., 2] = 0.5
+    entries = flat(people, ids=True)
+    assert entries[11]["idx"] == 2
+    entries[11]["idx"] = 1
+    tracks = read_tracks(write(tmp_path / "a.json", entries))
+    assert [(track.track_id, len(track)) for track in tracks] == [(1, COUNT), (2, COUNT - 1), (3, 1)]
+    assert tracks[2].frames.tolist() == [5] and "1 people have the number of another one" in caplog.text
+    np.testing.assert_allclose(tracks[0].points, people[0])
+
+
+def test_people_without_numbers_among_numbered_ones(tmp_path: Path) -> None:
+    entries = flat(two_people(COUNT), ids=True)
+    for entry in entries:
+        if entry["idx"] == 2:
+            del entry["idx"]
+    assert [(track.track_id, len(track)) for track in read_tracks(write(tmp_path / "a.json", entries))] == [
+        (1, COUNT),
+        (2, COUNT),
+    ]
+
+
+def test_a_person_that_is_no_number(tmp_path: Path) -> None:
+    entries = [entry | {"idx": "Anna"} for entry in flat(two_people(COUNT)[:1])]
+    with pytest.raises(UserError, match="person Anna is not a number"):
+        read_tracks(write(tmp_path / "a.json", entries))
+
+
+# Frames
+
+
+def one(count: int = COUNT) -> Floats:
+    return two_people(count)[:1]
+
+
+def kept(entries: list[dict[str, Any]], frames: range | list[int]) -> list[dict[str, Any]]:
+    return [entry for entry in entries if int(entry["image_id"][:-4]) in frames]
+
+
+def test_gaps_are_marked_and_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    frames = [*range(10), *range(15, 20), *range(23, COUNT)]
+    (track,) = read_tracks(write(tmp_path / "a.json", kept(flat(one()), frames)), **VIDEO)
+    assert track.frames.tolist() == frames
+    assert "people are missing in 8 frames" in caplog.text and "at most 5 in a row (track 0)" in caplog.text
+
+
+def test_frames_without_people(tmp_path: Path) -> None:
+    frames = mmpose(one()[:, :, :17])
+    for frame in (0, 1, 20, COUNT - 1):
+        frames[frame]["instances"] = []
+    (track,) = read_tracks(write(tmp_path / "a.json", frames), **VIDEO)
+    assert track.frames.tolist() == [t for t in range(COUNT) if t not in (0, 1, 20, COUNT - 1)]
+
+
+@pytest.mark.parametrize(("num_frames", "first"), [(COUNT, 0), (COUNT + 1, 1), (None, 0)])
+def test_numbers_from_1(num_frames: int | None, first: int, tmp_path: Path) -> None:
+    """Frame 1 is the first one if the last number is that of the frames in the video, or there is no video."""
+    entries = [entry | {"image_id": int(entry["image_id"][:-4]) + 1} for entry in flat(one())]
+    (track,) = read_tracks(write(tmp_path / "a.json", entries), num_frames=num_frames)
+    assert track.frames.tolist() == list(range(first, first + COUNT))
+
+
+def test_somebody_who_comes_late(tmp_path: Path) -> None:
+    (track,) = read_tracks(write(tmp_path / "a.json", kept(flat(one()), range(5, 30))), **VIDEO)
+    assert track.frames.tolist() == list(range(5, 30))
+
+
+def test_numbers_that_begin_far_away(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    entries = [entry | {"image_id": int(entry["image_id"][:-4]) + 10_000_000} for entry in flat(one())]
+    path = write(tmp_path / "a.json", entries)
+    assert read_tracks(path)[0].frames.tolist() == list(range(COUNT)) and "begin at 10000000" in caplog.text
+    with pytest.raises(UserError, match="from 10000000 to 10000039, but the video has 40 frames: number them from 0"):
+        read_tracks(path, **VIDEO)
+
+
+@pytest.mark.parametrize("form", ["alphapose", "mmpose 17", "openpose", "npy"])
+def test_another_video_that_is_shorter(form: str, tmp_path: Path) -> None:
+    path = WRITERS[form](tmp_path / "keypoints", two_people(COUNT))
+    with pytest.raises(UserError, match="has 40 frames, but the video has 30: give the keypoints of this video"):
+        read_tracks(path, num_frames=30)
+
+
+@pytest.mark.parametrize("form", ["mmpose 17", "openpose", "npy"])
+def test_another_video_that_is_longer(form: str, tmp_path: Path) -> None:
+    path = WRITERS[form](tmp_path / "keypoints", two_people(COUNT))
+    with pytest.raises(UserError, match="has 40 frames, but the video has 60"):
+        read_tracks(path, num_frames=60)
+
+
+def test_a_list_of_people_that_ends_early(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Nobody may be there any more, so it is a warning."""
+    (track,) = read_tracks(write(tmp_path / "a.json", flat(one())), num_frames=100)
+    assert len(track) == COUNT and "nobody is found after frame 39 of the video's 100" in caplog.text
+
+
+@pytest.mark.parametrize(("num_frames", "length"), [(38, 38), (39, 39), (40, 40), (42, 40)])
+def test_two_frames_more_or_less(
+    num_frames: int, length: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (track,) = read_tracks(npy(tmp_path / "a.npy", H36M[0]), num_frames=num_frames)
+    assert track.frames.tolist() == list(range(length))
+    assert ("has 40 frames, the video" in caplog.text) == (num_frames != COUNT)
+
+
+def test_numbered_arrays(tmp_path: Path) -> None:
+    frames = np.arange(COUNT) * 2
+    (track,) = read_tracks(npz(tmp_path / "a.npz", keypoints=H36M[0], frames=frames), num_frames=100)
+    assert track.frames.tolist() == frames.tolist()
+    with pytest.raises(UserError, match="frames must be 40 different whole numbers"):
+        read_tracks(npz(tmp_path / "b.npz", keypoints=H36M[0], frames=frames // 4))
+
+
+def test_names_without_numbers(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    names = {f"{t}.jpg": f"{chr(97 + t // 26)}{chr(97 + t % 26)}.jpg" for t in range(COUNT)}
+    entries = [entry | {"image_id": names[entry["image_id"]]} for entry in reversed(flat(one()))]
+    (track,) = read_tracks(write(tmp_path / "a.json", entries))
+    np.testing.assert_allclose(track.points, one()[0])
+    assert "alphabetical order" in caplog.text
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_too_few_frames(count: int, tmp_path: Path) -> None:
+    if count:
+        with pytest.raises(UserError, match="people in 1 frame of the video, but a motion needs two or more"):
+            read_tracks(write(tmp_path / "a.json", flat(two_people(1))))
+    else:
+        with pytest.raises(UserError, match="names no people"):
+            read_tracks(write(tmp_path / "a.json", []))
+
+
+# Values
+
+
+def test_nan_becomes_unseen(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    people = one()
+    people[0, 4, 9, 0], people[0, 5, 9, 2] = np.nan, np.inf
+    (track,) = read_tracks(write(tmp_path / "a.json", flat(people)), **VIDEO)
+    assert track.points[4, 9].tolist() == track.points[5, 9].tolist() == [0, 0, 0]
+    assert "2 of 1040 keypoints are NaN" in caplog.text
+    entries = flat(one())
+    entries[7]["keypoints"][30] = None
+    (track,) = read_tracks(write(tmp_path / "b.json", entries), **VIDEO)
+    assert track.points[7, 10].tolist() == [0, 0, 0]
+    np.testing.assert_allclose(np.delete(track.points[7], 10, 0), np.delete(one()[0, 7], 10, 0))
+
+
+def test_nothing_but_nan(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="all keypoints are NaN"):
+        read_tracks(write(tmp_path / "a.json", flat(one() * np.nan)))
+    with pytest.raises(UserError, match="nothing but NaN or 0"):
+        read_tracks(npy(tmp_path / "a.npy", H36M * np.nan))
+
+
+def test_all_confidences_zero(tmp_path: Path) -> None:
+    people = one()
+    people[..., 2] = 0
+    with pytest.raises(UserError, match="all confidences are 0"):
+        read_tracks(write(tmp_path / "a.json", flat(people)))
+
+
+def test_people_of_whom_nothing_is_seen(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    people = two_people(COUNT)
+    people[1, 10:, :, 2] = 0
+    tracks = read_tracks(write(tmp_path / "a.json", flat(people)), **VIDEO)
+    assert [len(track) for track in tracks] == [COUNT, 10] and "30 people have no point" in caplog.text
+
+
+def test_confidences_above_1(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    people = one()
+    people[0, :, 3, 2], people[0, :, 4, 2] = 5.9, -0.2
+    (track,) = read_tracks(write(tmp_path / "a.json", flat(people)))
+    assert (track.points[:, 3, 2] == 1).all() and (track.points[:, 4, 2] == 0).all()
+    assert "confidences go up to 5.9" in caplog.text
+
+
+@pytest.mark.parametrize(("low", "text"), [(0, "between 0 and 1, not pixels"), (-1, "between -1 and 1, not pixels")])
+def test_normalised_coordinates(low: float, text: str, tmp_path: Path) -> None:
+    people = one()
+    people[..., :2] = low + (1 - low) * people[..., :2] / SIZE
+    with pytest.raises(UserError, match=text):
+        read_tracks(write(tmp_path / "a.json", flat(people)))
+
+
+def test_keypoints_of_a_larger_picture(tmp_path: Path) -> None:
+    people = one()
+    people[..., :2] *= 3
+    with pytest.raises(UserError, match="most keypoints lie outside the picture of 640 x 480"):
+        read_tracks(write(tmp_path / "a.json", flat(people)), frame_size=SIZE)
+
+
+def test_single_points_far_outside_stay(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    people = one()
+    people[0, 7, 10, 0] = 5000
+    (track,) = read_tracks(write(tmp_path / "a.json", flat(people)), **VIDEO)
+    assert track.points[7, 10, 0] == 5000 and "1 of 1040 keypoints lie far outside" in caplog.text
+
+
+def test_exchanged_sides_are_told_and_not_swapped(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    people = one()
+    read_tracks(write(tmp_path / "a.json", flat(vary(people))))
+    assert "exchanged" not in caplog.text
+    swapped = vary(people)[:, :, list(HALPE26.flip)]
+    (track,) = read_tracks(write(tmp_path / "b.json", flat(swapped)))
+    assert "left and right look exchanged: 40 of 40 people who face the camera" in caplog.text
+    np.testing.assert_allclose(track.points, swapped[0])
+
+
+def vary(people: Floats) -> Floats:
+    """People whose wrists are less certain than the rest: files with one confidence cannot tell who shows a face."""
+    people = people.copy()
+    people[:, :, 9:11, 2] = 0.7
+    return people
+
+
+def test_array_in_another_order_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (track,) = read_tracks(npy(tmp_path / "a.npy", one()[0, :, :17]))
+    assert track.joint_set == COCO17.name and "in the order of COCO17, not H36M17" in caplog.text
+
+
+# Files that cannot be read
+
+
+def halved(path: Path) -> Path:
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+    return path
+
+
+def text(path: Path, content: str) -> Path:
+    path.write_text(content)
+    return path
+
+
+def raw(path: Path, content: bytes) -> Path:
+    path.write_bytes(content)
+    return path
+
+
+def without(key: str) -> list[dict[str, Any]]:
+    return [{name: value for name, value in entry.items() if name != key} for entry in flat(one())]
+
+
+def changed(**values: Any) -> list[dict[str, Any]]:
+    entries = copy.deepcopy(flat(one()))
+    entries[3] |= values
+    return entries
+
+
+def made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
+
+
+KNOWN = "known are the JSON of AlphaPose, MMPose and COCO, a folder of OpenPose"
+BAD: dict[str, tuple[Callable[[Path], Path], str]] = {
+    "no file": (lambda path: path, "keypoint file not found"),
+    "empty": (lambda path: text(path, ""), "keypoint file is empty"),
+    "blank": (lambda path: text(path, " \n"), "keypoint file is empty"),
+    "empty list": (lambda path: text(path, "[]"), "names no people"),
+    "broken off": (lambda path: halved(write(path, flat(one()))), "breaks off after .* characters: run the detector"),
+    "broken off in a string": (lambda path: text(path, '[{"image_id": "0.j'), "breaks off after 18 characters"),
+    "broken inside": (lambda path: text(path, '[{"a": 1} {"b": 2}, 3, 4]'), "is not valid JSON"),
+    "text": (lambda path: text(path, "frame,x,y\n0,1,2\n"), f"neither JSON nor a NumPy file; {KNOWN}"),
+    "binary": (lambda path: raw(path, b"\x80\x04\x95\xff\xfe"), f"neither JSON nor a NumPy file; {KNOWN}"),
+    "another dictionary": (lambda path: write(path, {"a": 1, "b": 2}), f"with a, b, which is no.*; {KNOWN}"),
+    "another list": (lambda path: write(path, [[1, 2], [3, 4]]), "a list of a list of the value 1, which is no known"),
+    "a number": (lambda path: write(path, [3]), "a list of the value 3"),
+    "one frame of OpenPose": (lambda path: write(path, {"people": []}), "is one frame of OpenPose: give the folder"),
+    "one picture of MMPose": (
+        lambda path: write(path, mmpose(one())[0]["instances"]),
+        "is one picture of MMPose: give the folder",
+    ),
+    "3D": (
+        lambda path: write(path, [{"instances": [{"keypoints": [[1, 2, 3]] * 17, "keypoint_scores": [1] * 17}]}]),
+        "three coordinates: give the 2D keypoints",
+    ),
+    "other scores": (
+        lambda path: write(path, [{"instances": [{"keypoints": [[1, 2]] * 17, "keypoint_scores": [1] * 16}]}]),
+        "keypoints have 34 numbers and 16 scores",
+    ),
+    "frames that are none": (lambda path: write(path, [*mmpose(one()), 5]), "frame 40 is the value 5, expected"),
+    "18 points": (lambda path: write(path, flat(one()[:, :, :18])), "people have 18 points, known are 17, 26, 68, 133"),
+    "mixed points": (lambda path: write(path, flat(one()) + flat(one()[:, :, :17])), "people have 17 and 26 points"),
+    "odd numbers": (lambda path: write(path, changed(keypoints=[1.0] * 50)), "keypoints have 50 numbers"),
+    "words": (lambda path: write(path, changed(keypoints=["a"] * 51)), "are not a list of numbers"),
+    "no frame": (lambda path: write(path, without("image_id")), "people have no image_id"),
+    "odd frame": (lambda path: write(path, changed(image_id=1.5)), "frame 1.5 is neither a number nor a file name"),
+    "negative frame": (lambda path: write(path, [dict(entry, image_id=int(entry["image_id"][:-4]) - 3)
+                                                 for entry in flat(one())]), "has a frame number -3"),
+    "no keypoints": (lambda path: write(path, [*flat(one()), {"a": 1}]), "a dictionary with a, expected a person"),
+    "other things": (
+        lambda path: write(path, [entry | {"category_id": 3} for entry in flat(one())]),
+        r"names no people \(but 40 things of other categories",
+    ),
+    "no images": (
+        lambda path: write(path, coco_annotations(one()) | {"images": [{"id": 1, "file_name": "1.jpg"}]}),
+        "no complete COCO annotation file",
+    ),
+    "other points": (
+        lambda path: write(
+            path, coco_annotations(one()) | {"categories": [{"id": 1, "name": "person", "keypoints": ["head_bottom"]}]}
+        ),
+        "categories name other points than the 17 of COCO",
+    ),
+    "empty folder": (made, "holds no .json files"),
+    "a whole video in a folder": (
+        lambda path: write(made(path) / "a.json", flat(one())).parent,
+        "not one frame of OpenPose; if it is a whole video, give the file itself",
+    ),
+    "OpenPose of 18": (
+        lambda path: write(made(path) / "0.json", {"people": [{"pose_keypoints_2d": [1.0] * 54}]}).parent,
+        "people have 18 points, known are 25 for OpenPose",
+    ),
+    "shape": (lambda path: npy(path.with_suffix(".npy"), np.ones((5, 40))), r"shape \(5, 40\): expected \(frames, 17"),
+    "19 points": (lambda path: npy(path.with_suffix(".npy"), np.ones((5, 19, 2))), r"shape \(5, 19, 2\)"),
+    "objects": (lambda path: npy(path.with_suffix(".npy"), np.array([{}], dtype=object)), "could run code"),
+    "strings": (lambda path: npy(path.with_suffix(".npy"), np.array(["a"])), "not an array of numbers"),
+    "two arrays": (lambda path: npz(path.with_suffix(".npz"), a=H36M, b=H36M), "holds a, b: call the points keypoints"),
+    "confidence": (
+        lambda path: npz(path.with_suffix(".npz"), keypoints=H36M, confidence=H36M[0]),
+        "confidence of shape .* does not fit",
+    ),
+    "broken npy": (lambda path: halved(npy(path.with_suffix(".npy"), H36M)), "breaks off or is damaged"),
+    "broken npz": (lambda path: halved(npz(path.with_suffix(".npz"), keypoints=H36M)), "breaks off or is damaged"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_files(name: str, tmp_path: Path) -> None:
+    maker, message = BAD[name]
+    with pytest.raises(UserError, match=message) as caught:
+        read_tracks(maker(tmp_path / "keypoints.json"))
+    assert "\n" not in str(caught.value) and str(tmp_path) in str(caught.value)
+
+
+def test_a_good_file_says_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        read_tracks(write(tmp_path / "a.json", flat(vary(two_people(COUNT)))), **VIDEO)
+    assert caplog.text == ""
+
+
+READ_AND_MEASURE = """
+import resource, sys
+from diffhmr.inference.keypoint_files import read_tracks
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+(track,) = read_tracks(sys.argv[1])
+print(len(track), (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is counted as Linux does")
+def test_ten_minutes_take_little_memory(tmp_path: Path) -> None:
+    """The numbers as Python objects would take ten times the file."""
+    path = write(tmp_path / "a.json", flat(walk(np.arange(18_000), 50, 0.01)[None]))
+    answer = subprocess.run(
+        [sys.executable, "-c", READ_AND_MEASURE, str(path)], capture_output=True, text=True, check=True
+    )
+    count, memory = map(int, answer.stdout.split())
+    assert count == 18_000 and memory < 4 * path.stat().st_size
+
+
+def test_json_with_arrays_of_json_tricks(tmp_path: Path) -> None:
+    """MMPose's demos write their settings as arrays of json_tricks; they are not looked at."""
+    meta = {"dataset_name": "coco", "keypoint_colors": {"__ndarray__": [[1, 2, 3]], "dtype": "uint8", "shape": [1, 3]}}
+    content = {"meta_info": meta, "instance_info": mmpose(one()[:, :, :17], first=1)}
+    (track,) = read_tracks(write(tmp_path / "a.json", content), **VIDEO)
+    assert isinstance(track, Track) and track.joint_set == COCO17.name and track.frames[0] == 0
+    assert json.loads((tmp_path / "a.json").read_text())["instance_info"][0]["frame_id"] == 1

@@ -10,6 +10,7 @@ import re
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from diffhmr.motion.skeleton import Recording
 
 _CHANNELS = {f"{axis}{kind}": (kind, k) for k, axis in enumerate("xyz") for kind in ("position", "rotation")}
 _MAX_FPS = 1000.0
+_FLOAT32 = 1e-6  # relative error of what went through single precision
 _END_SHARE = 0.4  # an end site continues its bone by this share of the bone's length
 
 
@@ -189,9 +191,9 @@ def frames_per_second(path: Path, frame_time: str) -> float:
     seconds = float(frame_time) if _is_number(frame_time) else 0.0
     if not 1 / _MAX_FPS <= seconds < np.inf:
         raise UserError(f"{path} has a frame time of {frame_time!r}, expected seconds; correct 'Frame Time:'")
-    digits = len(frame_time.partition(".")[2]) if "e" not in frame_time.lower() else 8
+    last_digit = 10.0 ** int(Decimal(frame_time).as_tuple().exponent)
     whole = max(1.0, float(round(1 / seconds)))
-    return whole if abs(1 / whole - seconds) < 10.0**-digits else 1 / seconds
+    return whole if abs(1 / whole - seconds) < max(last_digit, _FLOAT32 * seconds) else 1 / seconds
 
 
 def _is_number(word: str) -> bool:

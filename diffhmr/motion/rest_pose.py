@@ -2,12 +2,13 @@
 
 SMPL's rotations are zero in the T-pose, body upright, facing +z, palms down. A rig says nothing of the kind, but
 
-* often its own zero pose shows a standing person with arms stretched out or down (CMU, Mixamo, Xsens, Rokoko), or the
-  first frame is a T-pose: there SMPL's skeleton can be posed alike, bone by bone by the shortest rotation;
-* otherwise (Bandai-Namco, LAFAN1: all bones along one axis) bones and hinges tell: the bone's direction is fixed in
-  its joint's axes, knees and elbows bend about a known axis, and the joints of the trunk share their left and right.
-  What is estimated over the frames in this way is set to the rig's own axis where it is close to one, since modellers
-  let the axes of joints follow the body: so all recordings of a rig are read alike.
+* often its own zero pose shows a standing person with arms stretched out or down (CMU's skeletons, T- and A-poses of
+  animation programs), or the first frame is a T-pose: there SMPL's skeleton can be posed alike, bone by bone by the
+  shortest rotation;
+* otherwise (Bandai-Namco's: all bones along one axis) bones and hinges tell: the bone's direction is fixed in its
+  joint's axes, knees and elbows bend about a known axis, and the joints of the trunk share their left and right. What
+  is estimated over the frames in this way is set to the rig's own axis where bones lie along axes, since modellers let
+  the axes of joints follow the body: so all recordings of a rig are read alike.
 """
 
 from __future__ import annotations

@@ -267,7 +267,7 @@ def _people_of(groups: Any, table: _Table) -> Iterator[tuple[Any, dict[str, Any]
 
 def _load_json(path: Path) -> Any:
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is neither JSON nor a NumPy file; {KNOWN_FORMATS}") from error
     except OSError as error:

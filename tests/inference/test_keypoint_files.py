@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from diffhmr.body.joints import COCO17, HALPE26
+from diffhmr.body.joints import COCO17, H36M17, H36M17_LEFT_FIRST, HALPE26, select
 from diffhmr.errors import UserError
 from diffhmr.inference.keypoint_files import read_tracks
 from diffhmr.inference.tracks import Track
@@ -197,6 +197,12 @@ def test_frames_without_people(tmp_path: Path) -> None:
     assert track.frames.tolist() == [t for t in range(COUNT) if t not in (0, 1, 20, COUNT - 1)]
 
 
+@pytest.mark.parametrize(("fps", "people"), [(60.0, 1), (None, 1), (10.0, 2)])
+def test_how_long_somebody_may_be_missing(fps: float | None, people: int, tmp_path: Path) -> None:
+    path = write(tmp_path / "a.json", kept(flat(one(100)), [*range(30), *range(70, 100)]))
+    assert len(read_tracks(path, fps=fps)) == people
+
+
 @pytest.mark.parametrize(("num_frames", "first"), [(COUNT, 0), (COUNT + 1, 1), (None, 0)])
 def test_numbers_from_1(num_frames: int | None, first: int, tmp_path: Path) -> None:
     """Frame 1 is the first one if the last number is that of the frames in the video, or there is no video."""
@@ -357,12 +363,23 @@ def vary(people: Floats) -> Floats:
     return people
 
 
+def test_left_leg_first_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    read_tracks(npy(tmp_path / "a.npy", H36M[0][:, list(select(H36M17, H36M17_LEFT_FIRST))]))
+    assert "the sides of the legs look exchanged: 40 of 40 people" in caplog.text
+
+
 def test_array_in_another_order_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (track,) = read_tracks(npy(tmp_path / "a.npy", one()[0, :, :17]))
     assert track.joint_set == COCO17.name and "in the order of COCO17, not H36M17" in caplog.text
 
 
 # Files that cannot be read
+
+
+def test_a_mark_of_byte_order_is_no_harm(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps(flat(one())), encoding="utf-8-sig")
+    assert len(read_tracks(path)) == 1
 
 
 def halved(path: Path) -> Path:

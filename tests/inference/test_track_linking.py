@@ -93,7 +93,7 @@ def test_of_two_in_one_place_the_one_seen_last_is_preferred() -> None:
 def test_a_newcomer_does_not_push_people_along() -> None:
     """The first stays, the second is away, a third comes: near enough to be the first, if that one were the second."""
     frames = np.arange(12)
-    people = np.stack([walk(frames, 230, 0.0), walk(frames, 155, 0.0), walk(frames, 300, 0.0)])
+    people = np.stack([walk(frames, 230, 0.0), walk(frames, 170, 0.0), walk(frames, 285, 0.0)])
     drop = np.zeros((3, 12), dtype=bool)
     drop[1, 6:] = drop[2, :11] = True
     rows, truth, points = shuffled(people, drop)

@@ -59,22 +59,17 @@ def account(
         # PyTorch before 0.4.1 did not count batches, and nothing here depends on the count.
         "missing": [name for name in layout if name not in weights and not name.endswith("num_batches_tracked")],
         "unknown": [name for name in weights if name not in layout and name not in left_out],
-        "of another shape": misshapen(weights, layout),
+        "of another shape": [
+            f"{name} {list(weights[name].size)} for {list(shape)}"
+            for name, shape in layout.items()
+            if isinstance(weights.get(name), StoredTensor) and tuple(weights[name].size) != shape
+        ],
     }
     if any(problems.values()):
         text = "; ".join(f"{len(names)} {what}: {_some(names)}" for what, names in problems.items() if names)
         hint = "" if set(weights) & set(layout) else "; is it of another project?"
         raise UserError(f"{path} does not hold the weights of {project}. {text}{hint}")
     return left_out
-
-
-def misshapen(weights: Mapping[str, Any], layout: Layout) -> list[str]:
-    """The tensors that have another shape than in ``layout``: their names with both shapes."""
-    return [
-        f"{name} {list(weights[name].size)} for {list(shape)}"
-        for name, shape in layout.items()
-        if isinstance(weights.get(name), StoredTensor) and tuple(weights[name].size) != shape
-    ]
 
 
 def _some(names: list[str]) -> str:

@@ -19,15 +19,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import nn
 
 from diffhmr.checkpoint import UNKNOWN_SHA256
 from diffhmr.errors import UserError
 from diffhmr.files import sha256_file
-from diffhmr.foreign.accounting import Layout, account, find_weights, misshapen
+from diffhmr.foreign.accounting import Layout, account, find_weights
 from diffhmr.foreign.files import StoredTensor, TorchFile, read_torch_file
 from diffhmr.models.diffmesh import OFFICIAL, DiffMesh, DiffMeshHead
-from diffhmr.models.dstformer import FULL, LITE, DSTformer
+from diffhmr.models.dstformer import FULL, LITE, DSTformer, DSTformerSize
 from diffhmr.models.motion_heads import (
     ActionClassifier,
     ActionEmbedding,
@@ -88,8 +87,9 @@ def read_motion(path: str | Path, project: MotionProject) -> ForeignMotion:
     stored = read_torch_file(path)
     weights = _without_prefix(find_weights(stored, _WEIGHTS_KEYS, project))
     network = _network_of(stored.path, weights, project)
-    size_name, model = _build(network, weights)
-    layout = _layout(model)
+    size_name = _size_name(weights)
+    model = _model(network, _SIZES[size_name], weights)
+    layout: Layout = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     left_out = account(stored.path, project, weights, layout, "(?!)" if network == "lifting" else _BODY_BUFFERS)
     uncounted = [name for name in layout if name not in weights]
     tensors = {name: stored.tensor(weights[name], name) for name in layout if name in weights}
@@ -161,16 +161,16 @@ def _network_behind_backbone(path: Path, weights: Mapping[str, Any], project: Mo
     return "mesh" if project == "motionbert" else "diffmesh"
 
 
-def _build(network: _Network, weights: Mapping[str, Any]) -> tuple[str, MotionModel]:
-    """The network on the meta device, full or lite, whichever has more of the shapes."""
-    candidates = {name: _model(network, name, weights) for name in _SIZES}
-    best = min(candidates, key=lambda name: len(misshapen(weights, _layout(candidates[name]))))
-    return best, candidates[best]
+def _size_name(weights: Mapping[str, Any]) -> str:
+    """``full`` or ``lite``: of the two widths the one that more of the biases and norms have."""
+    lengths = [value.size[0] for value in weights.values() if isinstance(value, StoredTensor) and len(value.size) == 1]
+    return max(_SIZES, key=lambda name: lengths.count(_SIZES[name].width))
 
 
-def _model(network: _Network, size_name: str, weights: Mapping[str, Any]) -> MotionModel:
+def _model(network: _Network, size: DSTformerSize, weights: Mapping[str, Any]) -> MotionModel:
+    """The network, on the meta device."""
     with torch.device("meta"):
-        backbone = DSTformer(_SIZES[size_name])
+        backbone = DSTformer(size)
         if network == "lifting":
             return backbone
         if network == "mesh":
@@ -180,10 +180,6 @@ def _model(network: _Network, size_name: str, weights: Mapping[str, Any]) -> Mot
         if network == "embedding":
             return MotionBertAction(backbone, ActionEmbedding(dim=_rows(weights, "head.fc1", _USUAL_DIM)))
         return DiffMesh(backbone, DiffMeshHead(torch.zeros(_SMPL_VERTICES, 3), "released", OFFICIAL))
-
-
-def _layout(model: nn.Module) -> Layout:
-    return {name: tuple(value.shape) for name, value in model.state_dict().items()}
 
 
 def _rows(weights: Mapping[str, Any], layer: str, usual: int) -> int:

@@ -1,8 +1,9 @@
 """Procedural motion: people who walk, run, turn, reach, sit, squat, wave, jump, kick, punch and so on, from a seed.
 
 A motion is a pure function of its seed. The seed decides who moves (``acting/performer.py``), what they do one after
-the other, and every detail of it; the score is written first and evaluated afterwards, for many people at once. The world of a motion has y up and the floor at y = 0 for the skeleton ``anatomy.REST``, which is that
-of the free body; the person is over the origin in the first frame.
+the other, and every detail of it; the score is written first and evaluated afterwards, for many people at once. The
+world of a motion has y up and the floor at y = 0 for the skeleton ``anatomy.REST``, which is that of the free body; the
+person is over the origin in the first frame.
 """
 
 from __future__ import annotations
@@ -108,10 +109,12 @@ def sample_motions(seeds: Seeds, frames: int, fps: float, activities: Sequence[A
         activities: what people do, all equally often; everything, as often as in everyday life and sports, if left out.
 
     Raises:
-        ValueError: no frames, or a rate that is not positive.
+        ValueError: no frames, a rate that is not positive, or an empty choice of activities.
     """
     if frames < 1 or not fps > 0:
         raise ValueError(f"cannot make {frames} frames at {fps} frames per second")
+    if activities is not None and not activities:
+        raise ValueError("there are no activities to choose from")
     seeds = np.asarray(seeds, np.int64)
     weights = _WEIGHTS if activities is None else {Activity(activity): 1.0 for activity in activities}
     parts = [_sample(seeds[k : k + _CHUNK], frames, fps, weights) for k in range(0, len(seeds), _CHUNK)]

@@ -38,7 +38,7 @@ _REACH_WINDOW_S = 0.05
 _REACH_SMOOTHING_S = 0.04
 _DEEPEST_M = 0.25
 _FREE_M = 0.6
-_MARGIN = np.deg2rad(6.0)
+_SOFT_ANGLE = np.deg2rad(6.0)
 _ROUNDS = 3
 _FREE_HIP = np.deg2rad(60.0)
 _ANKLE_SOFTNESS, _HIP_SOFTNESS = np.deg2rad(1.2), np.deg2rad(3.0)
@@ -205,24 +205,25 @@ def _soft_limits(angles: Floats) -> Floats:
     """Angles ``[..., D]`` that come to rest at their limits instead of stopping there."""
     result = angles
     for limit, outward in ((HIGH, 1.0), (LOW, -1.0)):
-        beyond = np.maximum(outward * (result - limit) + _margin, 0.0)
-        bent = _margin * (1 - np.exp(-beyond / _margin))
+        beyond = np.maximum(outward * (result - limit) + _SOFT_ZONE, 0.0)
+        bent = _SOFT_ZONE * (1 - np.exp(-beyond / _SOFT_ZONE))
         result = result - outward * (beyond - bent)
     return result
 
 
 def _limit_margins() -> Floats:
-    """Width ``[D]`` of the soft zone; none where an angle is at home close to its limit."""
-    margin = np.full(len(DOFS), _MARGIN)
+    """Width ``[D]`` of the zone in which an angle slows down; narrow where it is at home close to its limit."""
+    margin = np.full(len(DOFS), _SOFT_ANGLE)
     for leg in (LEFT_LEG, RIGHT_LEG):
         margin[leg] = np.deg2rad(4.0)
-    for name in ("knee", "knee_rot", "elbow", "hip_abd"):
-        for side in "lr":
+    for side in "lr":
+        margin[INDEX[f"{side}_elbow"]] = np.deg2rad(4.0)
+        for name in ("knee", "knee_rot", "hip_abd"):
             margin[INDEX[f"{side}_{name}"]] = np.deg2rad(1.0)
     return margin
 
 
-_margin = _limit_margins()
+_SOFT_ZONE = _limit_margins()
 _ANKLE_DOF = INDEX["l_ankle"] - LEFT_LEG.start
 _ANKLE_ROOM = HIGH[INDEX["l_ankle"]] - np.deg2rad(6.0)
 _HIP_DOF = INDEX["l_hip_flex"] - LEFT_LEG.start

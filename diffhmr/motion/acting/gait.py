@@ -13,8 +13,10 @@ from diffhmr.motion.acting.ways import Gait, Step
 _AHEAD_WALK, _AHEAD_RUN = 0.07, 0.05
 """Of the pelvis over the ankles, in step lengths: people push off with the balls of their feet."""
 
-_CARRIED = {"in pockets": 1.0, "phone in hand": 1.0, "phone at ear": 1.0, "carrying in front": 1.0, "crossed": 0.5,
-            "holding at belly": 1.0, "behind back": 0.5, "hands on hips": 0.3, "waving": 0.4, "eating": 0.4}  # fmt: skip
+_CARRIED = {
+    "in pockets": 1.0, "phone in hand": 1.0, "phone at ear": 1.0, "carrying in front": 1.0, "crossed": 0.5,
+    "holding at belly": 1.0, "behind back": 0.5, "hands on hips": 0.3, "waving": 0.4, "eating": 0.4,
+}  # fmt: skip
 
 
 def walk(person: Performer, duration: float, go_on: bool) -> None:
@@ -124,7 +126,7 @@ def _stride(person: Performer, gait: Gait, side: str, bend: float) -> None:
     if airy:
         contact = 2 * period - gait.swing
         start = person.now + gait.swing - (period - contact)
-        person.score.flights.append(Flight(start, period - contact, contact / 2, contact / 2, feet=False))
+        person.score.flights.append(Flight(start, period - contact, contact / 2, feet=False))
     person.wait(period)
 
 
@@ -223,7 +225,7 @@ def _draw_run(person: Performer) -> Gait:
     length = speed * period
     # At landing the foot is this far ahead of the pelvis, which then sinks until it is over the foot.
     ahead = speed * contact * period - _AHEAD_RUN * length
-    depth = Flight(0.0, period * (1 - 2 * contact), contact * period, contact * period, feet=False).depth[0]
+    depth = Flight(0.0, period * (1 - 2 * contact), contact * period, feet=False).depth
     return Gait(
         length=float(length),
         period=float(period),

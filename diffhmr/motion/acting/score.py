@@ -73,7 +73,7 @@ class Flight:
     """Time without contact with the floor.
 
     The pelvis is pushed up with constant force over ``push`` seconds, flies for ``duration`` seconds, and is caught
-    with constant force over ``catch`` seconds. It rises by :attr:`depth` before it leaves the floor.
+    with the same force. It rises by :attr:`depth` before it leaves the floor and sinks by as much afterwards.
 
     Attributes:
         start: when the feet leave the floor, seconds.
@@ -83,7 +83,6 @@ class Flight:
     start: float
     duration: float
     push: float
-    catch: float
     feet: bool
 
     @property
@@ -92,9 +91,9 @@ class Flight:
         return GRAVITY * self.duration / 2
 
     @property
-    def depth(self) -> tuple[float, float]:
-        """Rise during the push and fall during the catch, metres."""
-        return self.speed * self.push / 2, self.speed * self.catch / 2
+    def depth(self) -> float:
+        """Rise during the push, metres."""
+        return self.speed * self.push / 2
 
 
 @dataclass
@@ -245,12 +244,11 @@ def _transitions(scores: Sequence[Score], start: float, count: int) -> Floats:
 
 def _add_flight(event: Flight, times: Floats, rise: Floats, flight: Floats) -> None:
     """Add one flight to ``rise [G]`` and ``flight [G]``: parabolas that meet with the same speed."""
-    before, after = event.depth
     since = times - event.start
     push = np.clip(since / event.push + 1, 0.0, 1.0)
     air = np.clip(since, 0.0, event.duration)
-    catch = np.clip((since - event.duration) / event.catch, 0.0, 1.0)
+    catch = np.clip((since - event.duration) / event.push, 0.0, 1.0)
     height = air * (event.speed - GRAVITY / 2 * air)
-    rise += before * push**2 + height - after * (1 - (1 - catch) ** 2)
+    rise += event.depth * (push**2 - 1 + (1 - catch) ** 2) + height
     if event.feet:
         flight += height

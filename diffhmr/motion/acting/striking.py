@@ -28,8 +28,8 @@ def _single_jump(person: Performer, length: float) -> None:
     dice, style = person.dice, person.style
     air = dice.uniform(0.32, 0.52) + 0.06 * length
     push = dice.uniform(0.21, 0.28)
-    flight = Flight(0.0, air, push, dice.uniform(0.16, 0.24), feet=True)
-    depth = flight.depth[0]
+    flight = Flight(0.0, air, push, feet=True)
+    depth = flight.depth
     dip = style.tempo * dice.uniform(0.42, 0.65)
     lean = {"root_pitch": 22 + 60 * depth + 12 * length, "bend": 14.0, "nod": -10.0}
     person.settle(dip, {**lean, "elevation": dice.uniform(-46.0, -25.0), "plane": 80.0, "elbow": 14.0, "axial": 20.0})
@@ -43,10 +43,9 @@ def _single_jump(person: Performer, length: float) -> None:
     tuck = 8 + 18 * length
     person.move(0.7 * air, {"root_pitch": tuck, "bend": 8.0, "elevation": 0.62 * top}, 0.3 * air)
     person.wait(air)
-    catch = flight.catch
-    person.move(catch + 0.12, {"root_pitch": 24 + 10 * length, "bend": 18.0, "nod": -4.0}, -0.05)
-    person.move(catch + 0.12, {"elevation": 38.0, "plane": 55.0, "elbow": 30.0}, -0.05)
-    person.wait(catch)
+    person.move(push + 0.08, {"root_pitch": 24 + 10 * length, "bend": 18.0, "nod": -4.0}, -0.05)
+    person.move(push + 0.08, {"elevation": 38.0, "plane": 55.0, "elbow": 30.0}, -0.05)
+    person.wait(push)
     rise = style.tempo * dice.uniform(0.5, 0.8)
     person.settle(1.1 * rise, delay=0.06)
     person.move(rise, {"drop": style.drop, "knee_out": style.knee_out}, 0.03)
@@ -59,17 +58,17 @@ def _series(person: Performer, jack: bool) -> None:
     dice, style = person.dice, person.style
     air = dice.uniform(0.2, 0.3)
     ground = style.tempo * dice.uniform(0.2, 0.28)
-    depth = Flight(0.0, air, ground / 2, ground / 2, feet=True).depth[0]
-    wide = dice.uniform(0.14, 0.26)
+    depth = Flight(0.0, air, ground / 2, feet=True).depth
+    wide = dice.uniform(0.1, 0.19)
     arms_down = {"elevation": dice.uniform(6.0, 16.0), "plane": 15.0, "elbow": dice.uniform(5.0, 25.0), "axial": 0.0}
     top = dice.uniform(118.0, 158.0)
     person.settle(0.5, arms_down if jack else {"elbow": 45.0, "elevation": 22.0})
-    person.move(0.45, {"drop": style.drop + 0.01 + depth, "root_pitch": 8.0})
+    person.move(0.45, {"drop": style.drop + (0.04 if jack else 0.01) + depth, "root_pitch": 8.0})
     person.wait(0.45)
     count = 2 * (2 + dice.integer(3))
     for index in range(count):
         person.wait(ground / 2)
-        flight = Flight(person.now, air, ground / 2, ground / 2, feet=True)
+        flight = Flight(person.now, air, ground / 2, feet=True)
         out = index % 2 == 0
         spread = (wide if out else -wide) if jack else 0.0
         ahead = 0.0 if jack else dice.uniform(-0.04, 0.12)
@@ -103,11 +102,14 @@ def _fly(
         if tuck > 0:
             person.score.move(start + 0.05 * air, 0.45 * air, on(side, {"lift": tuck}))
             person.score.move(start + 0.5 * air, 0.45 * air, on(side, {"lift": 0.0}))
+    # In the air the legs need not reach the floor.
+    person.score.move(start - 0.04, 0.08, {"free": 0.8})
+    person.score.move(start + air - 0.05, 0.08, {"free": 0.0})
     rise = 0.55 * flight.push
     person.score.move(start - rise, rise + 0.06, {"pitch": 34.0})
-    person.score.move(start - rise, rise + 0.04, {"tiptoe": 0.07})
-    person.score.move(start + 0.5 * air, 0.5 * air, {"pitch": 18.0, "tiptoe": 0.03})
-    person.score.move(start + air - 0.01, 0.11, {"pitch": 0.0, "tiptoe": 0.0})
+    person.score.move(start - rise, rise + 0.04, {"tiptoe": 0.05})
+    person.score.move(start + 0.5 * air, 0.5 * air, {"pitch": 24.0})
+    person.score.move(start + air - 0.01, 0.12, {"pitch": 0.0, "tiptoe": 0.0})
     person.centre_to_feet(start - 0.12, air + 0.24)
 
 

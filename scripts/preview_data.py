@@ -1,5 +1,8 @@
 """A sheet of training pictures, to judge them by eye: python -m scripts.preview_data --out sheet.png [--joints]
 
+With --motion it is a sheet of procedural motions instead, one to a row: of people who do one thing after the other
+(everything), or only what is named (walk, sit, wave ...).
+
 With --joints the 49 joints are drawn on the pictures: green ones are visible, red ones are not; the limbs between them
 are cyan on the person's left side and magenta on the right.
 """
@@ -7,6 +10,7 @@ are cyan on the person's left side and magenta on the right.
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -23,12 +27,16 @@ from diffhmr.datasets.people import People, sample_people
 from diffhmr.datasets.scene import RenderedPeople, SceneRenderer
 from diffhmr.errors import UserError
 from diffhmr.files import atomic_path, ensure_writable
-from diffhmr.random import item_seeds
+from diffhmr.motion.acting.score import Activity
+from diffhmr.motion.procedural import sample_motions
+from diffhmr.random import Seeds, item_seeds
+from diffhmr.render.motion_strip import motion_strip
 
 _SUFFIXES = (".png", ".jpg", ".jpeg")
 _ZOOM = 4
 _SIDES = {"left": (255, 200, 0), "right": (220, 0, 220)}
 _LIMBS = (("shoulder", "elbow"), ("elbow", "wrist"), ("hip", "knee"), ("knee", "ankle"), ("ankle", "big_toe"))
+_MOTION_FPS, _MOTION_SECONDS, _MOTION_PICTURES = 30.0, 4.0, 10
 _VISIBLE, _HIDDEN = (0, 220, 0), (0, 0, 255)
 
 
@@ -37,14 +45,18 @@ def main() -> int:
     parser = CommandParser(description="Write a sheet of training pictures, to judge them by eye.")
     add = parser.add_argument
     add("--out", type=Path, required=True, metavar="FILE", help="picture to write (.png or .jpg)")
-    add("--count", type=int, default=64, metavar="N", help="number of pictures (default: %(default)s)")
+    add("--count", type=int, metavar="N", help="number of pictures (default: 64) or motions (default: 8)")
     add("--seed", type=int, default=0, metavar="S", help="of the stream of people (default: %(default)s)")
     add("--start", type=int, default=0, metavar="K", help="index of the first person (default: %(default)s)")
     add("--size", type=int, default=128, metavar="PX", help="pixels per picture (default: %(default)s)")
+    names = [activity.name.lower() for activity in Activity]
+    add("--motion", choices=("everything", *names), metavar="WHAT", help=f"motions: everything, {', '.join(names)}")
     add("--joints", action="store_true", help="draw joints and their visibility, pictures enlarged")
     add("--body", type=Path, default=FREE_BODY, metavar="FILE", help="body model (default: the free body)")
     add("--backgrounds", type=Path, metavar="FOLDER", help="pictures without people (default: drawn scenes)")
     args = parser.parse_args()
+    if args.count is None:
+        args.count = 64 if args.motion is None else 8
     for option, value, least in (("--count", args.count, 1), ("--size", args.size, 32),
                                  ("--seed", args.seed, 0), ("--start", args.start, 0)):  # fmt: skip
         if not least <= value < 2**31:
@@ -52,18 +64,41 @@ def main() -> int:
     if args.out.suffix.lower() not in _SUFFIXES:
         raise UserError(f"--out {args.out} should end in {' or '.join(_SUFFIXES)}")
     ensure_writable(args.out)
+    if args.motion is not None and (args.joints or args.backgrounds is not None):
+        raise UserError("--motion shows bodies only: leave out --joints and --backgrounds")
     body = BodyModel.load(args.body)
     seeds = item_seeds(args.seed, "train", range(args.start, args.start + args.count))
+    if args.motion is not None:
+        write(args.out, motion_sheet(body, seeds, args.motion, args.size))
+        print(f"{args.out}: {args.count} motions of {_MOTION_SECONDS:g} s")
+        return 0
     people = sample_people(body, seeds, DataConfig(image_size=args.size))
     rendered = SceneRenderer(body, args.size, args.backgrounds).render(people)
     pictures = [to_bgr(image) for image in rendered.image]
     if args.joints:
         pictures = [draw_joints(picture, people, rendered, k) for k, picture in enumerate(pictures)]
-    with atomic_path(args.out) as temporary:
-        if not cv2.imwrite(str(temporary), sheet(pictures)):
-            raise UserError(f"cannot write {args.out}: is the disk full?")
+    write(args.out, sheet(pictures))
     print(f"{args.out}: {args.count} pictures, {100 * float(rendered.visible.float().mean()):.0f} % of joints visible")
     return 0
+
+
+def write(path: Path, picture: np.ndarray) -> None:
+    """Write a picture (blue, green, red)."""
+    with atomic_path(path) as temporary:
+        if not cv2.imwrite(str(temporary), picture):
+            raise UserError(f"cannot write {path}: is the disk full?")
+
+
+def motion_sheet(body: BodyModel, seeds: Seeds, what: str, size: int) -> np.ndarray:
+    """Procedural motions of ``seeds``, one to a row, named by what the people do."""
+    activities = None if what == "everything" else (Activity[what.upper()],)
+    batch = sample_motions(seeds, round(_MOTION_SECONDS * _MOTION_FPS) + 1, _MOTION_FPS, activities)
+    rows = []
+    for index in range(len(seeds)):
+        doing = dict.fromkeys(Activity(value).name.lower() for value in batch.activity[index])
+        motion = replace(batch.motion(index), name=", ".join(doing))
+        rows.append(motion_strip(motion, body, _MOTION_PICTURES, size)[..., ::-1])
+    return np.vstack(rows)
 
 
 def to_bgr(image: Tensor) -> np.ndarray:

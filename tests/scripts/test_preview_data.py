@@ -32,6 +32,18 @@ def test_sheets_with_and_without_joints(tmp_path: Path, monkeypatch: pytest.Monk
     assert 0.005 < drawn.mean() < 0.3, "joints and limbs are drawn over the pictures"
 
 
+def test_a_sheet_of_motions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "motions.png"
+    assert run(monkeypatch, "--out", str(out), "--count", "2", "--size", "48", "--motion", "wave") == 0
+    assert "2 motions" in capsys.readouterr().out
+    sheet = cv2.imread(str(out))
+    assert sheet.shape[0] >= 2 * 48 and sheet.shape[1] >= 10 * 48
+    top, bottom = sheet[: len(sheet) // 2], sheet[len(sheet) // 2 :]
+    assert top.std() > 10 and np.abs(top.astype(int) - bottom).max() > 50, "two people who wave in different ways"
+
+
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
@@ -46,6 +58,8 @@ def test_sheets_with_and_without_joints(tmp_path: Path, monkeypatch: pytest.Monk
         (["--body", "train.py"], "train.py is not a body file"),
         (["--backgrounds", "nowhere"], "nowhere"),
         (["--backgrounds", "configs"], "no pictures"),
+        (["--motion", "walk", "--joints"], "--motion shows bodies only"),
+        (["--motion", "swim"], "swim"),
     ],
 )
 def test_bad_input(

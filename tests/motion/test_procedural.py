@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from diffhmr.body.anatomy import REST, stick_joints
+from diffhmr.datasets.poses import _collides
 from diffhmr.motion.acting.score import GRAVITY, Activity
 from diffhmr.motion.plausibility import Plausibility, measure, sole_points
 from diffhmr.motion.procedural import MotionBatch, sample_motion, sample_motions
@@ -111,6 +112,11 @@ def test_planted_feet_stay(crowd: MotionBatch, measured: Plausibility) -> None:
 
 def test_nobody_sinks_into_the_floor(measured: Plausibility) -> None:
     assert measured.penetration.max() < 0.02
+
+
+def test_limbs_do_not_run_through_the_body(crowd: MotionBatch) -> None:
+    figures = stick_joints(crowd.rotations.reshape(-1, 24, 3, 3))
+    assert _collides(figures).mean() < 0.02
 
 
 def test_a_planted_foot_touches_the_floor(crowd: MotionBatch) -> None:

@@ -38,6 +38,9 @@ _REACH_WINDOW_S = 0.05
 _REACH_SMOOTHING_S = 0.04
 _DEEPEST_M = 0.25
 _FREE_M = 0.6
+_LEAST_ELEVATION = np.deg2rad(1.5)
+_ACROSS_PLANE, _BACK_PLANE = HIGH[INDEX["l_plane"]], np.deg2rad(90.0)
+_BACK_FREE, _BACK_MOST = np.deg2rad(95.0), np.deg2rad(56.0)
 _SOFT_ANGLE = np.deg2rad(6.0)
 _ROUNDS = 3
 _FREE_HIP = np.deg2rad(60.0)
@@ -90,11 +93,12 @@ def build_figure(curves: Curves, seeds: Seeds, looseness: Floats, times: Floats)
     position = _pelvis(curves, heading, wander[..., len(UPPER) :])
     position[..., 1] -= _shortfall(curves, position, _about_y(heading) @ _root(upper))
     upper, heading, position = (frames_of(array, curves.start, times) for array in (upper, heading, position))
+    upper = _swung(upper, np.deg2rad(frames_of(curves.values[..., _SWING], curves.start, times)))
     feet_curves = np.concatenate([curves.values[..., _FEET], curves.flight[..., None]], axis=-1)
     feet_channels = frames_of(feet_curves, curves.start, times)
     feet, legs = _feet(feet_channels[..., :-1], feet_channels[..., -1:])
     angles = _solve(upper, heading, position, feet, legs)
-    return Figure(clip_to_limits(_soft_limits(angles)), heading, position)
+    return Figure(_within_limits(angles), heading, position)
 
 
 def _solve(upper: Floats, heading: Floats, position: Floats, feet: FootPlaces, legs: _Legs) -> Floats:
@@ -123,6 +127,38 @@ def _solve(upper: Floats, heading: Floats, position: Floats, feet: FootPlaces, l
 def _beyond(angle: Floats, room: float, softness: float) -> Floats:
     """How far ``angle`` is beyond ``room``, beginning softly."""
     result: Floats = softness * np.logaddexp(0.0, (angle - room) / softness)
+    return result
+
+
+def _swung(upper: Floats, swing: Floats) -> Floats:
+    """Angles ``[..., U]`` with the arms swung ahead or back by ``swing [..., 2]``, keeping their distance to the side.
+
+    Elevation and plane are polar coordinates of the upper arm's direction; the swing is added to its forward component.
+    """
+    result = upper.copy()
+    for index, side in enumerate("lr"):
+        raised, plane = INDEX[f"{side}_elevation"], INDEX[f"{side}_plane"]
+        elevation = np.maximum(upper[..., raised], _LEAST_ELEVATION)
+        ahead = elevation * np.sin(upper[..., plane]) + swing[..., index]
+        aside = elevation * np.cos(upper[..., plane])
+        result[..., raised], result[..., plane] = np.hypot(ahead, aside), np.arctan2(ahead, aside)
+    return result
+
+
+def _within_limits(angles: Floats) -> Floats:
+    """Angles ``[..., D]`` within the limits of ``anatomy``.
+
+    An arm that has swung back is given by a positive elevation in a plane behind the body, where ``anatomy`` gives it
+    by a negative elevation in a plane ahead; how far it can go is the same.
+    """
+    result = _soft_limits(angles)
+    planes = {side: np.clip(result[..., INDEX[f"{side}_plane"]], -_BACK_PLANE, _ACROSS_PLANE) for side in "lr"}
+    result = clip_to_limits(result)
+    for side, plane in planes.items():
+        behind = np.clip((-plane - _BACK_PLANE / 2) / (_BACK_PLANE / 2), 0.0, 1.0)
+        raised = INDEX[f"{side}_elevation"]
+        result[..., raised] = np.minimum(result[..., raised], _BACK_FREE - behind * (_BACK_FREE - _BACK_MOST))
+        result[..., INDEX[f"{side}_plane"]] = plane
     return result
 
 
@@ -204,7 +240,7 @@ def _carry(rotation: Floats, points: Floats) -> Floats:
 def _soft_limits(angles: Floats) -> Floats:
     """Angles ``[..., D]`` that come to rest at their limits instead of stopping there."""
     result = angles
-    for limit, outward in ((HIGH, 1.0), (LOW, -1.0)):
+    for limit, outward in ((HIGH, 1.0), (_SOFT_LOW, -1.0)):
         beyond = np.maximum(outward * (result - limit) + _SOFT_ZONE, 0.0)
         bent = _SOFT_ZONE * (1 - np.exp(-beyond / _SOFT_ZONE))
         result = result - outward * (beyond - bent)
@@ -224,6 +260,9 @@ def _limit_margins() -> Floats:
 
 
 _SOFT_ZONE = _limit_margins()
+_SOFT_LOW = LOW.copy()
+_SOFT_LOW[[INDEX["l_plane"], INDEX["r_plane"]]] = -_BACK_PLANE
+_SWING = [CHANNEL["l_swing"], CHANNEL["r_swing"]]
 _ANKLE_DOF = INDEX["l_ankle"] - LEFT_LEG.start
 _ANKLE_ROOM = HIGH[INDEX["l_ankle"]] - np.deg2rad(6.0)
 _HIP_DOF = INDEX["l_hip_flex"] - LEFT_LEG.start

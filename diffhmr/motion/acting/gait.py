@@ -53,7 +53,7 @@ def turn(person: Performer) -> None:
         person.shift(-0.45 * sign(side), 0.6 * period)
         # A foot may turn in or out of the direction of the body only so far.
         person.step(side, person.spot(side, centre, heading), (heading + person.heading) / 2, way, delay=0.2 * period)
-        person.move(period, {"elevation": (10 - 5 * sign(side), 10 + 5 * sign(side))})
+        person.move(period, {"swing": (-6 * sign(side), 6 * sign(side))})
         person.wait(period)
         side = other(side)
     person.step(side, person.spot(side, centre, goal), goal, way, delay=0.2 * period)
@@ -143,12 +143,11 @@ def _body_in_step(person: Performer, gait: Gait, side: str, look: float) -> None
     person.move(period, {**trunk, "root_pitch": gait.lean + person.dice.uniform(-1.0, 1.0)}, end)
     for arm, ahead in ((other(side), 1.0), (side, -0.8)):
         if f"{arm}_elevation" in gait.carried:
-            rock = 0.12 * gait.arms * ahead
-            person.move(period, {f"{arm}_elevation": gait.carried[f"{arm}_elevation"] + rock}, end)
+            person.move(period, on(arm, {"swing": 0.12 * gait.arms * ahead}), end)
             continue
         swing = ahead * gait.arms * person.style.swing[arm == "r"] * person.about(1.0, 0.12)
         bent = max(gait.arm_base["elbow"] + 0.3 * swing, 4.0)
-        person.move(period, on(arm, {"elevation": gait.arm_base["elevation"] + swing}), end + 0.03 * period)
+        person.move(period, on(arm, {"swing": swing}), end + 0.03 * period)
         person.move(period, on(arm, {"elbow": bent}), end + 0.06 * period)
 
 
@@ -203,8 +202,8 @@ def _draw_walk(person: Performer) -> Gait:
         period=float(np.clip(period, 0.42 + 0.8 * high, 0.9)),
         contact=dice.uniform(0.565, 0.61),
         arms=float(abs(vigour) * dice.uniform(12.0, 26.0)),
-        arm_base={"plane": dice.uniform(66.0, 82.0), "elevation": 2.0, "elbow": dice.uniform(12.0, 32.0),
-                  "axial": dice.uniform(5.0, 22.0)},
+        arm_base={"plane": dice.uniform(10.0, 35.0), "elevation": dice.uniform(9.0, 14.0),
+                  "elbow": dice.uniform(12.0, 32.0), "axial": dice.uniform(5.0, 22.0)},
         lean=dice.uniform(0.0, 5.0) + (14.0 if manner == "low" else 0.0),
         turn=float(abs(vigour) * dice.uniform(4.0, 8.0)),
         height=dice.uniform(0.04, 0.07) + high,
@@ -231,8 +230,8 @@ def _draw_run(person: Performer) -> Gait:
         period=float(period),
         contact=contact,
         arms=style.energy * dice.uniform(24.0, 44.0),
-        arm_base={"plane": 80.0, "elevation": 2.0, "elbow": dice.uniform(72.0, 104.0),
-                  "axial": dice.uniform(16.0, 30.0)},
+        arm_base={"plane": dice.uniform(5.0, 30.0), "elevation": dice.uniform(14.0, 24.0),
+                  "elbow": dice.uniform(72.0, 104.0), "axial": dice.uniform(12.0, 28.0)},
         lean=dice.uniform(5.0, 12.0),
         turn=style.energy * dice.uniform(6.0, 11.0),
         height=float(np.interp(speed, [2.0, 4.6], [0.12, 0.34])) * dice.uniform(0.85, 1.15),

@@ -22,8 +22,9 @@ def sit(person: Performer, duration: float) -> None:
     drop, back = dice.uniform(0.3, 0.46), dice.uniform(-0.42, -0.32)
     down = style.tempo * dice.uniform(1.0, 1.6)
     lean = dice.uniform(24.0, 42.0)
-    support = person.arms_of("on knees") if dice.chance(0.4) else person.arms_of("hanging bent")
-    person.settle(0.6 * down, {**support, "root_pitch": lean, "bend": dice.uniform(8.0, 22.0), "nod": 0.0})
+    person.settle(
+        0.6 * down, {**_rising_arms(person, lean), "root_pitch": lean, "bend": dice.uniform(8.0, 22.0), "nod": 0.0}
+    )
     # The trunk goes ahead first and keeps the weight over the feet while the pelvis goes back and down.
     person.move(0.95 * down, {"drop": drop, "forward": back, "weight": 0.0, "root_roll": 0.0}, 0.18 * down)
     person.move(down, {"knee_out": dice.uniform(-4.0, 12.0)}, 0.1 * down)
@@ -36,8 +37,9 @@ def sit(person: Performer, duration: float) -> None:
         _pass_time_seated(person)
     up = style.tempo * dice.uniform(0.95, 1.5)
     lean = dice.uniform(28.0, 46.0)
-    arms = person.arms_of("on knees") if dice.chance(0.5) else person.arms_of("hanging bent")
-    person.settle(0.6 * up, {**arms, "root_pitch": lean, "bend": dice.uniform(10.0, 24.0), "nod": -4.0})
+    person.settle(
+        0.6 * up, {**_rising_arms(person, lean), "root_pitch": lean, "bend": dice.uniform(10.0, 24.0), "nod": -4.0}
+    )
     person.move(up, {"drop": style.drop, "knee_out": style.knee_out}, 0.38 * up)
     person.centre(up, 0.38 * up)
     person.wait(0.62 * up)
@@ -93,11 +95,9 @@ def crouch(person: Performer, duration: float) -> None:
     behind = "r" if stagger > 0 else "l"
     heels = on(behind, {"pitch": 16 + 105 * abs(stagger)}) | on(other(behind), {"pitch": dice.uniform(8.0, 22.0)})
     down, up = (style.tempo * dice.uniform(0.7, 1.1) for _ in range(2))
-    arms = dice.weighted(
-        {"on knees": 3.0, "on lap": 1.0, "both forward": 1.0, "reaching down": 2.0, "holding at chest": 1.0}
-    )
     low = {"root_pitch": dice.uniform(8.0, 30.0), "bend": dice.uniform(12.0, 30.0), "nod": dice.uniform(-18.0, 8.0)}
-    person.settle(1.05 * down, {**person.arms_of(arms, dice.chance(0.5)), **low})
+    lean = low["root_pitch"] + low["bend"]
+    person.settle(1.05 * down, {**_arms_over_knees(person, lean), **low})
     body = {"drop": depth, "forward": dice.uniform(-0.09, 0.0), "knee_out": dice.uniform(0.0, 16.0)}
     person.move(down, {**body, **heels})
     person.wait(1.05 * down)
@@ -108,7 +108,7 @@ def crouch(person: Performer, duration: float) -> None:
         if what == "look":
             look_about(person, 0.8 * length)
         elif what == "arms":
-            person.move(length, person.arms_of(dice.pick(("on knees", "reaching down", "reaching forward", "on lap"))))
+            person.move(length, _arms_over_knees(person, lean))
         else:
             person.move(length, {"drop": person.about(depth, 0.06), "weight": dice.uniform(-0.3, 0.3),
                                  "root_pitch": low["root_pitch"] + dice.uniform(-8.0, 8.0)})  # fmt: skip
@@ -158,6 +158,35 @@ def _seated_arms(person: Performer) -> dict[str, float]:
     return person.arms_of(person.dice.weighted(_SEATED_ARMS), person.dice.chance(0.5))
 
 
+def _rising_arms(person: Performer, lean: float) -> dict[str, float]:
+    """Arms of a person who sits down or stands up: on the knees, or hanging."""
+    posture = "on knees" if person.dice.chance(0.45) else "hanging bent"
+    return _lifted(person.arms_of(posture), lean + 12)
+
+
+def _lifted(arms: dict[str, float], lean: float) -> dict[str, float]:
+    """Arms that hang or rest in front of an upright trunk, for one that leans ahead by ``lean`` and takes them along."""
+    result = dict(arms)
+    for side in SIDES:
+        result[f"{side}_elevation"] += 0.85 * max(lean - 6.0, 0.0)
+        result[f"{side}_plane"] = max(result[f"{side}_plane"], 58.0)
+    return result
+
+
+def _arms_over_knees(person: Performer, lean: float) -> dict[str, float]:
+    """Arms of a person who crouches: each over its knee, or reaching for something ahead or low."""
+    dice = person.dice
+    result: dict[str, float] = {}
+    for side in SIDES:
+        far = dice.chance(0.4)
+        result |= on(side, {
+            "elevation": min(lean + dice.uniform(24.0, 46.0), 125.0), "plane": dice.uniform(64.0, 88.0),
+            "axial": dice.uniform(0.0, 30.0), "elbow": dice.uniform(6.0, 30.0) if far else dice.uniform(30.0, 75.0),
+            "curl": dice.uniform(0.0, 30.0), "pronation": dice.uniform(-10.0, 40.0),
+        })  # fmt: skip
+    return result
+
+
 def _pass_time_seated(person: Performer) -> None:
     """Something small that people do while they sit; time goes on."""
     dice, style = person.dice, person.style
@@ -168,10 +197,14 @@ def _pass_time_seated(person: Performer) -> None:
     elif what == "arms":
         person.move(length, _seated_arms(person))
     elif what == "lean":
-        pitch = dice.uniform(-16.0, 26.0)
-        person.move(
-            1.2 * length, {"root_pitch": pitch, "bend": dice.uniform(4.0, 24.0), "side": dice.uniform(-8.0, 8.0)}
-        )
+        trunk = {
+            "root_pitch": dice.uniform(-16.0, 26.0),
+            "bend": dice.uniform(4.0, 24.0),
+            "side": dice.uniform(-8.0, 8.0),
+        }
+        lean = trunk["root_pitch"] + trunk["bend"]
+        arms = _lifted(person.arms_of("on knees"), lean) if lean > 14 else {}
+        person.move(1.2 * length, {**trunk, **arms})
     elif what == "knees":
         person.move(length, {"knee_out": dice.uniform(-8.0, 18.0)})
     else:

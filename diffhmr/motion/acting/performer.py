@@ -14,6 +14,7 @@ from diffhmr.random import Dice
 
 SIDES = "lr"
 _STAND_DROP = 0.012
+_LEAST_ELEVATION = 9.0
 _NEUTRAL = {dof.name: dof.neutral for dof in DOFS}
 _SPREAD = {dof.name: dof.spread for dof in DOFS}
 _EASE_SPREAD = {"root_roll": 0.2, "side": 0.4, "tilt": 0.5, "turn": 0.15, "twist": 0.2, "root_spin": 0.0}
@@ -79,6 +80,9 @@ def draw_style(dice: Dice) -> Style:
         shared = about(0.5 * _SPREAD[f"l_{name}"])
         for side in SIDES:
             ease[f"{side}_{name}"] += shared
+    for side in SIDES:
+        # Arms hang beside the thighs, not in them.
+        ease[f"{side}_elevation"] = max(ease[f"{side}_elevation"], _LEAST_ELEVATION)
     swing = float(np.exp(about(0.3)))
     return Style(
         ease=ease,
@@ -142,7 +146,7 @@ class Performer:
 
     def settle(self, duration: float, targets: Targets | None = None, delay: float = 0.0) -> None:
         """The whole upper body goes to the posture at ease but for ``targets``; the parts not quite in step."""
-        goal: dict[str, float] = dict(self.style.ease)
+        goal: dict[str, float] = {**self.style.ease, "l_swing": 0.0, "r_swing": 0.0}
         for name, value in (targets or {}).items():
             if name in CHANNEL:
                 assert not isinstance(value, tuple), name

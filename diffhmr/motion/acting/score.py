@@ -33,12 +33,13 @@ UPPER = tuple(dof.name for dof in DOFS[: LEFT_LEG.start])
 """Channels of trunk, head and arms: the first anatomical angles, in their order."""
 
 _BODY = ("base_x", "base_z", "heading", "span_x", "span_z", "forward", "sideways", "weight", "drop", "tiptoe")
-_FOOT = ("x", "z", "yaw", "lift", "pitch", "free", "knee_out")
-CHANNELS = (*UPPER, *_BODY, *(f"{side}_{name}" for side in "lr" for name in _FOOT))
+_LIMBS = ("swing", "x", "z", "yaw", "lift", "pitch", "free", "knee_out")
+CHANNELS = (*UPPER, *_BODY, *(f"{side}_{name}" for side in "lr" for name in _LIMBS))
 """Of the body: ``base``, the point between the feet; ``heading``, where it faces (to the left positive); ``span``, half
 the way from the right to the left foot; ``forward`` and ``sideways`` (to the left), the pelvis relative to the base;
 ``weight``, 0 on both feet and 1 on the left foot; ``drop``, how much lower it is than with straight legs;
 ``tiptoe``, how much higher because heels are up.
+Of an arm: ``swing``, ahead (positive) or back out of the direction that ``elevation`` and ``plane`` give it.
 Of a foot: ``x``, ``z``, the place of the ankle over the floor when the foot is flat; ``yaw`` (toes to the left
 positive); ``lift`` of the sole; ``pitch`` (toes down positive); ``free``, 1 where the leg need not reach the floor;
 ``knee_out``, how far the knee points outwards of the foot."""

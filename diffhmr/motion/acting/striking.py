@@ -32,12 +32,12 @@ def _single_jump(person: Performer, length: float) -> None:
     depth = flight.depth
     dip = style.tempo * dice.uniform(0.42, 0.65)
     lean = {"root_pitch": 22 + 60 * depth + 12 * length, "bend": 14.0, "nod": -10.0}
-    person.settle(dip, {**lean, "elevation": dice.uniform(-46.0, -25.0), "plane": 80.0, "elbow": 14.0, "axial": 20.0})
+    person.settle(dip, {**lean, "swing": dice.uniform(-52.0, -32.0), "elbow": 14.0, "axial": 20.0})
     person.move(dip, {"drop": style.drop + depth, "forward": -0.28 * depth + 0.1 * length, "knee_out": 6.0})
     person.wait(0.97 * dip)
     top = dice.uniform(85.0, 160.0)
     person.move(push + 0.1, {"root_pitch": 6 * length, "bend": -2.0, "nod": -6.0})
-    person.move(push + 0.3, {"elevation": top, "plane": 74.0, "elbow": dice.uniform(8.0, 40.0)}, -0.12)
+    person.move(push + 0.3, {"swing": 0.0, "elevation": top, "plane": 74.0, "elbow": dice.uniform(8.0, 40.0)}, -0.12)
     person.wait(push)
     _fly(person, replace(flight, start=person.now), dict.fromkeys(SIDES, length), dice.uniform(0.0, 0.16))
     tuck = 8 + 18 * length
@@ -157,7 +157,7 @@ def _ball_kick(person: Performer, side: str, home: Spot) -> None:
     person.move(0.4 * quick, {"root_pitch": 10.0, "root_spin": -16 * toward, "twist": 22 * toward, **arms})
     _foot(person, side, home, 0.36 * quick, (dice.uniform(-0.5, -0.36), dice.uniform(0.2, 0.42), 62.0))
     reach, height = dice.uniform(0.66, 0.82), dice.uniform(0.2, 0.6)
-    arms = on(side, {"elevation": -22.0, "plane": 72.0}) | on(other(side), {"elevation": 58.0, "plane": 75.0})
+    arms = on(side, {"swing": -34.0}) | on(other(side), {"elevation": 58.0, "plane": 75.0})
     person.move(
         0.36 * quick, {"root_pitch": -10.0, "root_spin": 14 * toward, "twist": -22 * toward, "bend": 16.0, **arms}
     )

@@ -80,12 +80,36 @@ def test_angles_that_are_asked_for_beyond_their_limits_end_softly_within() -> No
     person.move(1.0, {"bend": 140.0, "elbow": 200.0, "nod": -90.0, "turn": 30.0})
     figure = figure_of(person, 0.0)
     angles = figure.angles[0]
-    assert (angles >= LOW - 1e-9).all() and (angles <= HIGH + 1e-9).all()
+    low = LOW.copy()
+    low[[INDEX["l_plane"], INDEX["r_plane"]]] = -np.pi / 2  # see ``_within_limits``
+    assert (angles >= low - 1e-9).all() and (angles <= HIGH + 1e-9).all()
     for name in ("bend", "l_elbow", "r_elbow"):
         assert angles[-1, INDEX[name]] == pytest.approx(HIGH[INDEX[name]], abs=np.deg2rad(0.5))
         speed = np.abs(np.diff(angles[:, INDEX[name]], n=2))
         assert speed.max() < np.deg2rad(8)
     assert np.rad2deg(angles[-1, INDEX["turn"]]) == pytest.approx(30.0, abs=0.1)
+
+
+def test_a_swung_arm_goes_ahead_and_back_beside_the_body() -> None:
+    person = performer(8)
+    person.wait(0.5)
+    person.move(0.5, {"elevation": 12.0, "plane": 20.0, "elbow": 5.0, "axial": 0.0, "twist": 0.0})
+    person.move(0.5, {"swing": (40.0, -40.0)}, 0.6)
+    figure = figure_of(person, 0.0)
+    rotations = figure.rotations()[0]
+    rotations[:, 0] = np.eye(3)
+    joints = stick_joints(rotations)
+    left, right = joints[:, 18] - joints[:, 16], joints[:, 19] - joints[:, 17]
+    before, after = TIMES < 0.6, TIMES > 1.7
+    assert (left[after, 2] > left[before, 2].max() + 0.1).all() and (right[after, 2] < -0.1).all()
+    # As far from the side as before.
+    assert left[after, 0].min() > 0.02 and right[after, 0].max() < -0.02
+    path = joints[:, [18, 19]]
+    assert np.abs(np.diff(path, n=2, axis=0)).max() < 0.02
+    # It is as far back as anatomy allows, however far the swing.
+    person.move(0.5, {"swing": -120.0}, 1.4)
+    elevation = np.rad2deg(figure_of(person, 0.0).angles[0, -1, INDEX["l_elevation"]])
+    assert 50 < elevation < 64
 
 
 def test_where_an_ankle_cannot_bend_further_the_heel_comes_up() -> None:

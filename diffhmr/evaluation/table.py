@@ -22,11 +22,11 @@ _DISTRIBUTION = {
     "ece_bias": "ECE bias",
     "diversity_visible_mm": "div vis mm",
     "diversity_invisible_mm": "div inv mm",
-    "diversity_humaniflow_visible_mm": "HuManiF vis",
-    "diversity_humaniflow_invisible_mm": "HuManiF inv",
+    "diversity_humaniflow_visible_mm": "HuM vis mm",
+    "diversity_humaniflow_invisible_mm": "HuM inv mm",
     "diversity_mm": "div mm",
 }
-_LABEL, _CELL, _WIDE = 18, 9, 12
+_LABEL, _CELL, _WIDE = 18, 9, 11
 
 Groups = Mapping[str, Mapping[str, Any]]
 
@@ -35,7 +35,7 @@ def format_table(result: Mapping[str, Any]) -> str:
     """Up to three tables, for all people and for every slice: errors in mm, of angles in degrees, with what uses the
     ground truth to choose under a heading that says so; shares of correct points, where the protocol has them; and the
     quality of the distributions: joint energy score (ES), CRPS of the depth, calibration error and its sign, diversity
-    of visible and invisible joints, 2D error of the samples.
+    of visible and invisible joints, the same as HuManiFlow counts (HuM), 2D error of the samples.
 
     Args:
         result: as :func:`diffhmr.evaluation.run` returns it.

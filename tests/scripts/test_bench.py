@@ -27,7 +27,7 @@ def test_every_stage_is_measured(
 ) -> None:
     config = small_config("image" if encoder == "image" else "keypoints")
     checkpoint = save_small_checkpoint(tmp_path / "small.safetensors", config)
-    assert run(monkeypatch, "--checkpoint", checkpoint, "--repeats", "2", "--json", tmp_path / "b.json") == 0
+    assert run(monkeypatch, "--checkpoint", checkpoint, "--repeats", "9", "--json", tmp_path / "b.json") == 0
     report = json.loads((tmp_path / "b.json").read_text())
     crop = "crop" if encoder == "image" else "keypoints in the box"
     stages = ["load photo", crop, "encoder", "regressor", "denoiser x 2 steps", "noise, sampler, decoding", "= model",
@@ -37,7 +37,7 @@ def test_every_stage_is_measured(
         assert list(values) == stages
         assert all(0 < cell["median_ms"] <= cell["p95_ms"] for cell in values.values())
     assert report["ratio"]["median_of_ratios"] > 1 and report["ratio"]["hypotheses"] == 25
-    assert report["body"] == "free body, not SMPL" and report["repeats"] == 2
+    assert report["body"] == "free body, not SMPL" and report["repeats"] == 9
     text = capsys.readouterr().out
     assert all(stage in text for stage in stages) and f"ratio {report['ratio']['median_of_ratios']:.2f}" in text
 

@@ -184,6 +184,7 @@ def test_activities_are_what_they_are_called(performed: dict[Activity, MotionBat
     for kind in (Activity.WAVE, Activity.REACH):
         hands, shoulders = joints[kind][:, :, [20, 21], 1], joints[kind][:, :, [16, 17], 1]
         assert (hands > shoulders - 0.1).any((1, 2)).mean() > 0.8
+        assert (hands > joints[kind][:, :, 15:16, 1] + 0.2).any((1, 2)).mean() > 0.3
     assert (joints[Activity.PICK_UP][:, :, [22, 23], 1].min((1, 2)) < 0.3).all()
     lifted = joints[Activity.KICK][:, :, [7, 8], 1].max((1, 2))
     assert (lifted > 0.35).all()

@@ -40,7 +40,7 @@ _DEEPEST_M = 0.25
 _FREE_M = 0.6
 _LEAST_ELEVATION = np.deg2rad(1.5)
 _ACROSS_PLANE, _BACK_PLANE = HIGH[INDEX["l_plane"]], np.deg2rad(90.0)
-_BACK_FREE, _BACK_MOST = np.deg2rad(95.0), np.deg2rad(56.0)
+_BACK_MOST = np.deg2rad(56.0)
 _SOFT_ANGLE = np.deg2rad(6.0)
 _ROUNDS = 3
 _FREE_HIP = np.deg2rad(60.0)
@@ -155,9 +155,8 @@ def _within_limits(angles: Floats) -> Floats:
     planes = {side: np.clip(result[..., INDEX[f"{side}_plane"]], -_BACK_PLANE, _ACROSS_PLANE) for side in "lr"}
     result = clip_to_limits(result)
     for side, plane in planes.items():
-        behind = np.clip((-plane - _BACK_PLANE / 2) / (_BACK_PLANE / 2), 0.0, 1.0)
         raised = INDEX[f"{side}_elevation"]
-        result[..., raised] = np.minimum(result[..., raised], _BACK_FREE - behind * (_BACK_FREE - _BACK_MOST))
+        result[..., raised] = np.minimum(result[..., raised], _BACK_MOST / np.maximum(-np.sin(plane), 0.1))
         result[..., INDEX[f"{side}_plane"]] = plane
     return result
 

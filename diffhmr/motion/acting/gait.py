@@ -208,8 +208,8 @@ def _draw_walk(person: Performer) -> Gait:
         turn=float(abs(vigour) * dice.uniform(4.0, 8.0)),
         height=dice.uniform(0.04, 0.07) + high,
         drop=dice.uniform(0.015, 0.035) + (dice.uniform(0.08, 0.16) if manner == "low" else 0.0),
-        heel_off=float(np.clip(58.0 * length, 8.0, 46.0)),
-        kick_up=float(np.clip(50.0 * length, 8.0, 45.0)),
+        heel_off=float(np.clip(72.0 * length, 8.0, 52.0)),
+        kick_up=float(np.clip(62.0 * length, 8.0, 54.0)),
         heel_strike=float(np.clip(30.0 * (length - 0.2), 0.0, 20.0)),
         carried=_draw_carried(person),
     )  # fmt: skip

@@ -165,7 +165,7 @@ def _rising_arms(person: Performer, lean: float) -> dict[str, float]:
 
 
 def _lifted(arms: dict[str, float], lean: float) -> dict[str, float]:
-    """Arms that hang or rest in front of an upright trunk, for one that leans ahead by ``lean`` and takes them along."""
+    """Arms that hang or rest before an upright trunk, for one that leans ahead by ``lean`` and takes them along."""
     result = dict(arms)
     for side in SIDES:
         result[f"{side}_elevation"] += 0.85 * max(lean - 6.0, 0.0)

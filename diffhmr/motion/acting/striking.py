@@ -222,7 +222,7 @@ def punch(person: Performer) -> None:
 def _blow(person: Performer, side: str, guard: dict[str, float]) -> None:
     """One straight, hook or uppercut and back to the guard."""
     dice, style = person.dice, person.style
-    there = style.tempo / style.energy * dice.uniform(0.17, 0.25)
+    there = max(style.tempo / style.energy * dice.uniform(0.17, 0.25), 0.17)
     manner = dice.weighted({"straight": 3.0, "hook": 1.0, "upper": 0.8})
     arm = {
         "straight": {"elevation": dice.uniform(78.0, 94.0), "plane": 88.0, "axial": 34.0, "elbow": 6.0,

@@ -13,6 +13,7 @@ from diffhmr.body.joints import HALPE26, OPENPOSE25, select
 from diffhmr.inference.tracks import Track
 
 SIZE = (640, 480)
+COUNT = 40
 Floats = NDArray[np.float64]
 
 # A person of height 1 who faces the camera, in the order of Halpe-26, from the pelvis; the left side has x > 0.
@@ -120,3 +121,24 @@ def coco_annotations(people: Floats) -> dict[str, Any]:
             entry = {"image_id": 700 + frame, "category_id": 1, "keypoints": rows.ravel().tolist(), "track_id": person}
             annotations.append(entry)
     return {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "person"}]}
+
+
+def one(count: int = COUNT) -> Floats:
+    return two_people(count)[:1]
+
+
+def kept(entries: list[dict[str, Any]], frames: range | list[int]) -> list[dict[str, Any]]:
+    return [entry for entry in entries if int(entry["image_id"][:-4]) in frames]
+
+
+def npz(path: Path, **arrays: Any) -> Path:
+    np.savez(path, **arrays)
+    return path
+
+
+def npy(path: Path, array: Any) -> Path:
+    np.save(path, array)
+    return path
+
+
+H36M = np.stack([h36m17(person) for person in two_people(COUNT)])

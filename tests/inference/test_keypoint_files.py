@@ -33,17 +33,11 @@ from tests.inference.keypoint_motion import (
     openpose_folder,
     two_people,
     walk,
+    widened,
     write,
 )
 
 VIDEO: dict[str, Any] = {"frame_size": SIZE, "num_frames": COUNT, "fps": 30.0}
-
-
-def widened(people: Floats, count: int) -> Floats:
-    """People with more points behind theirs, as detectors of hands and faces have them."""
-    return np.concatenate([people, np.full((*people.shape[:2], count - people.shape[2], 3), 7.0)], axis=2)
-
-
 WRITERS: dict[str, Callable[[Path, Floats], Path]] = {
     "alphapose": lambda path, people: write(path, flat(people)),
     "alphapose with ids": lambda path, people: write(path, flat(people, ids=True)),

@@ -22,6 +22,7 @@ from typing import Any, TypeAlias, cast
 import torch
 from torch import Tensor
 
+from diffhmr.errors import UserError
 from diffhmr.model_file import MOTION_MODEL, check_weights, damaged_header, read_model_file, write_model_file
 from diffhmr.models.diffmesh import DiffMesh, DiffMeshHead, DiffMeshSize, Variant
 from diffhmr.models.dstformer import DSTformer, DSTformerSize
@@ -66,7 +67,7 @@ def load_motion_model(path: str | Path) -> MotionModel:
     try:
         with torch.device("meta"):  # no time for initial values, and no random numbers drawn for them
             model = _build(metadata["kind"], metadata["variant"], json.loads(metadata["sizes"]))
-    except (ValueError, TypeError, KeyError, ZeroDivisionError, RuntimeError) as error:
+    except (UserError, ValueError, TypeError, KeyError, ZeroDivisionError, RuntimeError) as error:
         raise damaged_header(path, ["kind", "variant", "sizes"]) from error
     check_weights(model, tensors, path)
     give_weights(model, tensors)

@@ -114,6 +114,7 @@ def test_headers_that_describe_no_network(saved: Path) -> None:
         {"variant": "ours"},
         {"kind": "motionbert_action", "variant": "classifier"},  # the number of classes is not there
         {"kind": "motionbert_action", "variant": ""},
+        {"sizes": json.dumps(sizes | {"backbone": sizes["backbone"] | {"depth": 10**30}})},
         {"sizes": "{"},
         {"sizes": "[]"},
         {"sizes": "{}"},

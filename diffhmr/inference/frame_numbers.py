@@ -19,6 +19,8 @@ SLACK = 2
 """Frames by which a file may differ from its video: containers and decoders disagree about the last ones."""
 
 _FAR_NUMBER = 1000
+MOST = 2**31
+"""No video has as many frames, and no file as many people."""
 _SUFFIX = re.compile(r"\.[A-Za-z]\w*$")
 
 
@@ -47,6 +49,8 @@ def numbers_from_keys(keys: Sequence[str | int], source: str) -> NDArray[np.int6
         source: the file, for messages.
     """
     if all(isinstance(key, int) for key in keys):
+        if far := next((key for key in keys if abs(int(key)) >= MOST), None):
+            raise UserError(f"{source}: {str(far)[:20]} is no frame number: number the frames from 0 or 1")
         return np.array(keys, dtype=np.int64)
     names = {key: _SUFFIX.sub("", PurePath(str(key)).name) for key in dict.fromkeys(keys)}
     groups = {key: re.findall(r"\d{1,18}", name) for key, name in names.items()}

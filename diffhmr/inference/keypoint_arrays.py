@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tokenize
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from numpy.typing import NDArray
 
 from diffhmr.body.joints import H36M17, HALPE26, OPENPOSE25
 from diffhmr.errors import UserError
+from diffhmr.inference.frame_numbers import MOST
 
 EXPECTED = "expected (frames, 17, 2 or 3) with x, y and perhaps confidence, or an axis of people before them"
 
@@ -74,6 +77,8 @@ def read_array(path: Path) -> KeypointArray:
         listed = times
     elif frames.shape != times.shape or frames.dtype.kind not in "iu" or len(np.unique(frames)) < len(times):
         raise UserError(f"{path}: frames must be {len(times)} different whole numbers, one per frame")
+    elif frames.size and int(frames.max()) >= MOST:
+        raise UserError(f"{path}: {frames.max()} is no frame number: number the frames from 0 or 1")
     else:
         times = frames.astype(np.int64)
     # NaN is kept where somebody is seen in part; a row without any number is nobody.
@@ -84,14 +89,24 @@ def read_array(path: Path) -> KeypointArray:
     return KeypointArray(times[rows], listed, ids.astype(np.int64), people[there], _SETS[people.shape[-2]])
 
 
+# What NumPy lets through of files that are torn, changed or no arrays at all.
+_DAMAGE = (
+    ValueError, EOFError, OSError, zipfile.BadZipFile, KeyError, SyntaxError, tokenize.TokenError, zlib.error,
+    NotImplementedError, RuntimeError,
+)  # fmt: skip
+
+
 def _load(path: Path) -> dict[str, NDArray[np.generic]]:
     try:
         content = np.load(path, allow_pickle=False)
         if isinstance(content, np.ndarray):
             return {_POINTS[0]: content}
         with content:
-            return {name: content[name] for name in content.files}
-    except (ValueError, EOFError, OSError, zipfile.BadZipFile, KeyError) as error:
+            arrays = {name: content[name] for name in content.files}
+        if others := [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]:
+            raise ValueError(f"{others[0]} is not an array")
+        return arrays
+    except _DAMAGE as error:
         if "allow_pickle" in str(error):
             raise UserError(f"{path} holds Python objects, which could run code: save arrays of numbers") from error
         raise UserError(f"{path} breaks off or is damaged ({error}): write or copy it again") from error

@@ -18,10 +18,11 @@ _SURE = 1.05  # some detectors go a little over 1
 _NORMALISED = 2.0  # no person in pixels is so small
 _FAR = 0.5  # of the picture's size beyond its border: nobody is detected there
 _FLAGS = (0, 1, 2)
+_FARTHEST = 1e6  # pixels
 
 
 def clean_points(points: NDArray[np.float64], source: str) -> NDArray[np.float64]:
-    """Points ``[N, K, 3]`` without values that are not finite, with confidences in [0, 1].
+    """Points ``[N, K, 3]`` without values that are not finite or a million pixels away, confidences in [0, 1].
 
     Points with such a value become unseen (all three numbers 0). COCO's flags of visibility become confidence 1, or 0
     for points that are not labelled. Nothing else is changed: low confidences and outliers are for the model to judge.
@@ -29,12 +30,13 @@ def clean_points(points: NDArray[np.float64], source: str) -> NDArray[np.float64
     Raises:
         UserError: no point is finite, or all confidences are 0.
     """
-    finite = np.asarray(np.isfinite(points).all(axis=-1))
+    finite = np.asarray(np.isfinite(points).all(axis=-1) & (np.abs(points[..., :2]) < _FARTHEST).all(axis=-1))
     if not finite.any():
-        raise UserError(f"{source}: all keypoints are NaN: run the detector again")
+        raise UserError(f"{source}: all keypoints are NaN or no pixels: run the detector again")
     if not finite.all():
         count = int((~finite).sum())
-        log.warning("%s: %d of %d keypoints are NaN; their confidence is set to 0", source, count, finite.size)
+        words = "%s: %d of %d keypoints are NaN or no pixels; their confidence is set to 0"
+        log.warning(words, source, count, finite.size)
         points = np.where(finite[..., None], points, 0.0)
     confidence = points[..., 2]
     high = float(confidence.max())

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from diffhmr.body.joints import COCO17, H36M17, HALPE26, JOINT_SETS, OPENPOSE25
 from diffhmr.errors import UserError
 from diffhmr.files import require_file
-from diffhmr.inference.frame_numbers import FrameNumbers, numbers_from_keys
+from diffhmr.inference.frame_numbers import MOST, FrameNumbers, numbers_from_keys
 from diffhmr.inference.keypoint_arrays import is_array_file, read_array
 
 KNOWN_FORMATS = (
@@ -114,7 +114,7 @@ class _Table:
         joint_set = self.sets[counts[0]]
         points = np.stack([rows[: len(JOINT_SETS[joint_set])] for rows in self.points])
         listed = self.listed or []
-        numbers = numbers_from_keys([*listed, *self.keys], self.path.name)
+        numbers = numbers_from_keys([*listed, *self.keys], str(self.path))
         frames = FrameNumbers(numbers[len(listed) :], None if self.listed is None else numbers[: len(listed)])
         return Detections(self.kind, frames, np.array(self.ids, dtype=np.int64), points, joint_set)
 
@@ -126,7 +126,7 @@ class _Table:
         """``[K, 3]`` from K x 3 numbers in a row, or K pairs with scores beside them."""
         rows, beside = _numbers(values), _numbers(scores) if scores is not None else None
         if rows is None or rows.ndim > 2 or (scores is not None and beside is None):
-            self.wrong(f"{self.kind}: keypoints {str(values)[:40]} are not a list of numbers")
+            self.wrong(f"{self.kind}: keypoints {' '.join(str(values).split())[:40]} are not a list of numbers")
         if beside is None:
             if rows.ndim == 2 and rows.shape[1] == 2:
                 return np.concatenate([rows, np.ones((len(rows), 1))], axis=1)
@@ -149,6 +149,8 @@ class _Table:
         try:
             number = int(float(value))
         except (TypeError, ValueError, OverflowError):
+            number = MOST
+        if number >= MOST:
             self.wrong(f"the person {str(value)[:40]} is not a number: give people whole numbers")
         return max(number, _UNNUMBERED)
 
@@ -246,7 +248,7 @@ def _read_folder(path: Path) -> _Table:
                 "itself instead of its folder"
             )
         for _, person in _people_of([(file.name, people)], table):
-            if len(person.get(name, ())):  # OpenPose also lists people of whom it sees a hand only
+            if np.size(person.get(name, ())):  # OpenPose also lists people of whom it sees a hand only
                 table.add(file.name, person, name)
     return table
 
@@ -285,6 +287,8 @@ def _load_json(path: Path) -> Any:
             raise UserError(
                 f"{path} breaks off after {len(text)} characters: run the detector to its end, or copy the file again"
             ) from error
+        raise UserError(f"{path} is not valid JSON ({error}): run the detector again") from error
+    except ValueError as error:  # a number of thousands of digits
         raise UserError(f"{path} is not valid JSON ({error}): run the detector again") from error
 
 

@@ -8,6 +8,7 @@ cross keep their identities as long as they keep walking, also when one of them 
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass, field
 
@@ -84,7 +85,7 @@ def link_people(frames: NDArray[np.int64], points: NDArray[np.float64], fps: flo
         points: ``[N, K, 3]`` pixels and confidence; every row has a point with a confidence above 0.
         fps: frames per second, for how long somebody may be missing; None: 30.
     """
-    rate = fps or _USUAL_FPS
+    rate = fps if fps is not None and 0 < fps < math.inf else _USUAL_FPS
     max_gap, coast = max(round(GAP_SECONDS * rate), 2), max(round(_COAST_SECONDS * rate), 1)
     numbers = np.full(len(frames), -1, dtype=np.int64)
     centres, sizes = _centres_and_sizes(points)

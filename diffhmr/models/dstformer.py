@@ -25,6 +25,7 @@ NORM_EPS = 1e-6
 
 _INIT_STD = 0.02
 _MOST_SEQUENCES = 65535
+_LARGEST = 4096
 """CUDA kernels for attention do not launch on more sequences at once in all versions of PyTorch."""
 
 
@@ -49,6 +50,9 @@ class DSTformerSize:
     max_frames: int = 243
 
     def __post_init__(self) -> None:
+        for name, size in vars(self).items():
+            if not isinstance(size, int) or not 1 <= size <= _LARGEST:
+                raise UserError(f"the {name} of the DSTformer is {str(size)[:20]}, expected 1 to {_LARGEST}")
         if self.width % self.heads:
             raise UserError(f"the width of the DSTformer ({self.width}) must be a multiple of its heads ({self.heads})")
 

@@ -151,7 +151,7 @@ def _three_numbers(path: Path, value: str) -> list[float]:
 def _channel_list(path: Path, value: str) -> list[tuple[str, int]]:
     count, *names = value.split() or ["0"]
     known = [_CHANNELS[name.lower()] for name in names if name.lower() in _CHANNELS]
-    if not count.isdigit() or int(count) != len(names) or len(known) != len(names):
+    if not count.isdecimal() or int(count) != len(names) or len(known) != len(names):
         raise UserError(f"{path} has a CHANNELS line that cannot be read: {value[:80]!r}; export it again")
     return known
 
@@ -163,7 +163,7 @@ def _read_frames(path: Path, text: str, columns: int) -> tuple[np.ndarray, float
     if match is None:
         raise UserError(f"{path} lacks 'Frames:' or 'Frame Time:' after MOTION; export it again")
     count, step, body = match.groups()
-    if not count.isdigit() or int(count) < 1:
+    if not count.isdecimal() or int(count) < 1:
         raise UserError(f"{path} says it has {count!r} frames; export it again")
     words = body.split()
     try:

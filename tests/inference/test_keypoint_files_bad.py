@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,12 @@ def text(path: Path, content: str) -> Path:
 
 def raw(path: Path, content: bytes) -> Path:
     path.write_bytes(content)
+    return path
+
+
+def zipped(path: Path) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.json", "[]")
     return path
 
 
@@ -96,6 +103,29 @@ BAD: dict[str, tuple[Callable[[Path], Path], str]] = {
             path, coco_annotations(one()) | {"categories": [{"id": 1, "name": "person", "keypoints": ["head_bottom"]}]}
         ),
         "categories name other points than the 17 of COCO",
+    ),
+    "a frame far away": (
+        lambda path: write(path, [dict(entry, image_id=10**30) for entry in flat(one())]),
+        "is no frame number: number the frames from 0 or 1",
+    ),
+    "a person far away": (lambda path: write(path, changed(idx=10**30)), "is not a number: give people whole numbers"),
+    "a number of 5000 digits": (lambda path: text(path, '[{"image_id": ' + "1" * 5000 + "}]"), "is not valid JSON"),
+    "nothing within the picture's reach": (
+        lambda path: write(path, [entry | {"keypoints": [1e200, 1e200, 1.0] * 26} for entry in flat(one())]),
+        "all keypoints are NaN or no pixels",
+    ),
+    "OpenPose of nobody": (
+        lambda path: write(made(path) / "0.json", {"people": [{"pose_keypoints_2d": None}]}).parent,
+        "keypoints",
+    ),
+    "a zip of other things": (lambda path: zipped(path.with_suffix(".npz")), "breaks off or is damaged"),
+    "npy with a torn header": (
+        lambda path: raw(path.with_suffix(".npy"), b"\x93NUMPY\x01\x00\x10\x00{'descr': '(((((  \n" + b"0" * 90),
+        "breaks off or is damaged",
+    ),
+    "frames far away": (
+        lambda path: npz(path.with_suffix(".npz"), keypoints=H36M, frames=np.array([*range(39), 2**62])),
+        "is no frame number",
     ),
     "empty folder": (made, "holds no .json files"),
     "a whole video in a folder": (

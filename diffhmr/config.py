@@ -250,24 +250,29 @@ class TrainConfig(Section):
     statistics_items: int = Field(default=8192, gt=1)  # people whose parameters give the codec's mean and std
 
 
-class ExperimentConfig(Section):
-    """Everything that defines a training run; stored inside its checkpoints."""
+class Experiment(Section):
+    """What training runs of all kinds have."""
 
     name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
     seed: int = Field(default=0, ge=0, lt=2**63)
     output: Path = Field(default=Path("runs"), strict=False)  # the run goes to output/name
+    body: BodyConfig = BodyConfig()
+    train: TrainConfig = TrainConfig()
+
+
+class ExperimentConfig(Experiment):
+    """Everything that defines a training run on pictures of people; stored inside its checkpoints."""
+
     # Checkpoint whose weights are the start. SPIN and Diff-HMR give each other encoder and regressor.
     # One of keypoints gives a model of images, with pooling joints, everything behind the detector.
     init: Path | None = Field(default=None, strict=False)
     # Checkpoint with an image encoder of pooling joints, whose backbone and detector are the start.
     init_detector: Path | None = Field(default=None, strict=False)
-    body: BodyConfig = BodyConfig()
     model: ModelConfig = ModelConfig()
     loss: LossConfig = LossConfig()
     data: DataConfig = DataConfig()
     fitting: FittingConfig = FittingConfig()
     sampler: SamplerConfig = SamplerConfig()
-    train: TrainConfig = TrainConfig()
 
     @model_validator(mode="after")
     def _sampler_fits(self) -> ExperimentConfig:

@@ -184,7 +184,7 @@ def test_differing_keys_are_dotted_names() -> None:
     first = config_from_dict({"name": "a"})
     second = config_from_dict({"name": "a", "train": {"lr": 0.5}, "model": {"state": ["pose"]}, "seed": 3})
     assert differing_keys(first, first) == []
-    assert differing_keys(first, second) == ["seed", "model.state", "train.lr"]
+    assert differing_keys(first, second) == ["seed", "train.lr", "model.state"]
 
 
 def test_every_setting_can_be_overridden(write: Any) -> None:

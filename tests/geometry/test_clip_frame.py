@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from diffhmr.datasets.clip_input import denormalise_clip, normalise_clip
+from diffhmr.geometry.clip_frame import denormalise_clip, normalise_clip
 
 SIZE = (1920.0, 1080.0)
 

@@ -1,9 +1,4 @@
-"""A person's 2D keypoints through a video: the joint sets that models want, gaps, boxes, and the choice of a person.
-
-Maps to the 17 points of Human3.6M are those of MotionBERT (Zhu et al., "MotionBERT: A Unified Perspective on Learning
-Human Motion Representations", ICCV 2023): midpoints where the source has no such point. A made-up point is as certain
-as the least certain of its parents.
-"""
+"""A person's 2D keypoints through a video: the joint sets that models want, gaps, boxes, and the choice of a person."""
 
 from __future__ import annotations
 
@@ -14,17 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffhmr.body.joints import COCO17, H36M17, HALPE26, JOINT_SETS, OPENPOSE25, JointSet
+from diffhmr.body.keypoint_maps import map_keypoints
 from diffhmr.errors import UserError
 from diffhmr.inference.annotations import Box
 
-_H36M_SUFFIX = "_h36m17"
-_HIPS, _SHOULDERS, _EYES = (("left_" + part, "right_" + part) for part in ("hip", "shoulder", "eye"))
-# Parents of the points of Human3.6M that other sets do not have; the others have the same name in all sets.
-_TRUNK: dict[str, dict[str, tuple[str, ...]]] = {
-    COCO17.name: {"pelvis": _HIPS, "spine": (*_HIPS, *_SHOULDERS), "neck": _SHOULDERS, "head": _EYES},
-    HALPE26.name: {"pelvis": ("pelvis",), "spine": ("neck", "pelvis"), "neck": ("neck",), "head": ("head_top_lsp",)},
-    OPENPOSE25.name: {"pelvis": ("pelvis",), "spine": ("neck", "pelvis"), "neck": ("neck",), "head": _EYES},
-}
 TRACK_SETS = (COCO17.name, HALPE26.name, OPENPOSE25.name, H36M17.name)
 """Joint sets that a track can have."""
 
@@ -149,14 +137,7 @@ class Track:
     def _converted(self, target: JointSet) -> Track:
         if self.joint_set == target.name:
             return self
-        points = np.zeros((len(self), len(target), 3))
-        for joint, parents in enumerate(_parents(self.joint_set, target)):
-            if not parents:
-                continue
-            values = self.points[:, parents]
-            points[:, joint, :2] = values[..., :2].mean(axis=1)
-            points[:, joint, 2] = values[..., 2].min(axis=1)
-            points[_unseen(values).any(axis=1), joint] = 0
+        points = map_keypoints(self.points, JOINT_SETS[self.joint_set], target)
         return replace(self, points=points, joint_set=target.name)
 
 
@@ -173,18 +154,6 @@ def choose_track(tracks: Sequence[Track], which: str | int) -> Track:
             return track
     numbers = ", ".join(str(track.track_id) for track in tracks[:20]) + (", ..." if len(tracks) > 20 else "")
     raise UserError(f"there is no track {which}: choose largest or one of {numbers or 'none, nobody was found'}")
-
-
-def _parents(source: str, target: JointSet) -> list[list[int]]:
-    """For every joint of ``target`` the rows of ``source`` whose mean it is; none: it cannot be made."""
-    names = JOINT_SETS[source].joint_names
-    found = []
-    for joint in target.joint_names:
-        plain = joint.removesuffix(_H36M_SUFFIX)
-        parents = _TRUNK[source].get(plain, (plain,)) if target is H36M17 else (plain, plain + _H36M_SUFFIX)
-        rows = [names.index(parent) for parent in parents if parent in names]
-        found.append(rows)
-    return found
 
 
 def _unseen(points: NDArray[np.float64]) -> NDArray[np.bool_]:

@@ -77,6 +77,8 @@ class ClipModelConfig(Section):
     overlap: int = Field(default=4, ge=0)  # frames shared by windows of longer clips, cross-faded
     # What of the picture becomes [-1, 1]: its shorter side, or the box of the person in the window.
     input: Literal["picture", "person"] = "person"
+    # lifting: positions relative to the root of every frame; else z counts from the root of the first frame.
+    root_relative: bool = False
     hidden: int = Field(default=1024, gt=0)  # motionbert: width of the layers before the outputs
     dropout: float = Field(default=0.1, ge=0, lt=1)  # motionbert, classifier, embedding
     rotations: Literal["parent", "camera"] = "parent"  # ours: what the rotations of the state are relative to

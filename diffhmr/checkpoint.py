@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from diffhmr.body.model import BodyModel
 from diffhmr.config import ExperimentConfig, ModelConfig
-from diffhmr.config_file import config_from_dict, config_to_dict
+from diffhmr.config_file import AnyExperiment, config_from_dict, config_to_dict, require_kind
 from diffhmr.errors import UserError
 from diffhmr.files import atomic_path, require_file, sha256_file
 from diffhmr.model_file import IMAGE_MODEL, check_weights, damaged_header, read_model_file, write_model_file
@@ -69,7 +69,7 @@ class TrainingState:
     """
 
     step: int
-    config: ExperimentConfig
+    config: AnyExperiment
     body_sha256: str
     model: dict[str, Tensor]
     ema: dict[str, Tensor]
@@ -163,13 +163,14 @@ def config_of(metadata: Mapping[str, str], path: str | Path) -> ExperimentConfig
     """The experiment in the header of the model file ``path``, which :func:`read_metadata` gave.
 
     Raises:
-        UserError: it is damaged, or has settings that this version does not know.
+        UserError: it is damaged, on clips, or has settings that this version does not know.
     """
     try:
         data = dict(json.loads(metadata["config"]))
     except (ValueError, TypeError, RecursionError) as error:
         raise damaged_header(path, ["config"]) from error
-    return config_from_dict(data, f"configuration inside {path}")
+    source = f"configuration inside {path}"
+    return require_kind(config_from_dict(data, source), ExperimentConfig, source)
 
 
 def load_checkpoint(

@@ -1,7 +1,8 @@
 """Configuration files: YAML with dotted overrides, checked against the sections of ``diffhmr/config.py``.
 
-A file holds one experiment and inherits from no other. Every problem of a file and of the overrides is found before
-anything is reported, so that one run shows them all. Relative paths are relative to the working directory.
+A file holds one experiment and inherits from no other. With the key ``task`` it is one on clips, whose sections are in
+``diffhmr/config_clips.py``. Every problem of a file and of the overrides is found before anything is reported, so that
+one run shows them all. Relative paths are relative to the working directory.
 """
 
 from __future__ import annotations
@@ -11,22 +12,27 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
 from diffhmr.config import ExperimentConfig
-from diffhmr.errors import ConfigError
+from diffhmr.config_clips import ClipExperimentConfig
+from diffhmr.errors import ConfigError, UserError
 from diffhmr.files import require_file
 
+AnyExperiment: TypeAlias = ExperimentConfig | ClipExperimentConfig
+_Kind = TypeVar("_Kind", ExperimentConfig, ClipExperimentConfig)
+_TASK = "task"
 _BOOL_WORDS = {"on": True, "yes": True, "off": False, "no": False}
 
 
-def load_config(path: str | Path, overrides: Sequence[str] = ()) -> ExperimentConfig:
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> AnyExperiment:
     """Read an experiment from YAML and apply overrides such as ``train.lr=3e-4`` or ``model.state=[pose]``.
 
     Later overrides win over earlier ones and over the file; a section given as ``key={...}`` is replaced as a whole.
+    Who needs one kind of experiment passes the result to :func:`require_kind`.
 
     Raises:
         UserError: there is no such file.
@@ -49,7 +55,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> ExperimentCo
     return _validate(data, str(path), problems)
 
 
-def config_from_dict(data: Mapping[str, Any], source: str = "configuration") -> ExperimentConfig:
+def config_from_dict(data: Mapping[str, Any], source: str = "configuration") -> AnyExperiment:
     """Build an experiment from nested dictionaries, such as those of :func:`config_to_dict`.
 
     Raises:
@@ -58,20 +64,47 @@ def config_from_dict(data: Mapping[str, Any], source: str = "configuration") -> 
     return _validate(dict(data), source, [])
 
 
-def config_to_dict(config: ExperimentConfig) -> dict[str, Any]:
+def require_kind(config: AnyExperiment, kind: type[_Kind], source: str | Path) -> _Kind:
+    """``config``, if it is of the kind that is needed.
+
+    Args:
+        kind: ``ExperimentConfig``, on people in pictures, or ``ClipExperimentConfig``, on clips.
+        source: where the experiment stands, for the message.
+
+    Raises:
+        UserError: it is of the other kind.
+    """
+    if isinstance(config, kind):
+        return config
+    needed = "on people in pictures" if kind is ExperimentConfig else "on clips, with the key task,"
+    raise UserError(f"{source} is {describe_kind(config)}, but one {needed} is needed")
+
+
+def describe_kind(config: AnyExperiment) -> str:
+    """What the experiment is on, in words."""
+    if isinstance(config, ClipExperimentConfig):
+        return f"an experiment on clips (task: {config.task})"
+    return "an experiment on people in pictures"
+
+
+def config_to_dict(config: AnyExperiment) -> dict[str, Any]:
     """Nested dictionaries of JSON types; :func:`config_from_dict` gives an equal configuration back."""
     return config.model_dump(mode="json")
 
 
-def dump_config(config: ExperimentConfig) -> str:
+def dump_config(config: AnyExperiment) -> str:
     """The resolved experiment as YAML; :func:`load_config` reads an equal one back."""
     return yaml.safe_dump(config_to_dict(config), sort_keys=False, allow_unicode=True)
 
 
-def differing_keys(first: ExperimentConfig, second: ExperimentConfig) -> list[str]:
-    """Dotted names of all settings in which two experiments differ, in the order of the sections."""
+def differing_keys(first: AnyExperiment, second: AnyExperiment) -> list[str]:
+    """Dotted names of all settings in which two experiments differ, in the order of the sections.
+
+    Settings that only one kind of experiment has are among them if the two are of different kinds.
+    """
     left, right = _flatten(config_to_dict(first)), _flatten(config_to_dict(second))
-    return [name for name in left if left[name] != right[name]]
+    names = [*left, *(name for name in right if name not in left)]
+    return [name for name in names if name not in left or name not in right or left[name] != right[name]]
 
 
 def _flatten(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -182,12 +215,14 @@ def _apply_override(data: dict[str, Any], override: str, problems: list[str]) ->
 # Checking against the sections
 
 
-def _validate(data: dict[str, Any], source: str, problems: list[str]) -> ExperimentConfig:
+def _validate(data: dict[str, Any], source: str, problems: list[str]) -> AnyExperiment:
     problems = list(problems)
-    known = _known(data, ExperimentConfig, "", problems)
+    kind: type[AnyExperiment] = ClipExperimentConfig if _TASK in data else ExperimentConfig
+    everything = _all_names(kind, "") + ([] if kind is ClipExperimentConfig else [_TASK])
+    known = _known(data, kind, "", problems, everything)
     config = None
     try:
-        config = ExperimentConfig.model_validate(known)
+        config = kind.model_validate(known)
     except ValidationError as error:
         problems += [_explain(dict(entry)) for entry in error.errors(include_url=False)]
     if problems or config is None:
@@ -196,17 +231,22 @@ def _validate(data: dict[str, Any], source: str, problems: list[str]) -> Experim
     return config
 
 
-def _known(data: Mapping[str, Any], section: type[BaseModel], prefix: str, problems: list[str]) -> dict[str, Any]:
-    """``data`` without the keys that ``section`` does not have, which are reported, and with YAML's bool words read."""
+def _known(
+    data: Mapping[str, Any], section: type[BaseModel], prefix: str, problems: list[str], everything: Sequence[str]
+) -> dict[str, Any]:
+    """``data`` without the keys that ``section`` does not have, which are reported, and with YAML's bool words read.
+
+    ``everything`` are the names of all settings, which may be meant by an unknown key.
+    """
     result: dict[str, Any] = {}
     for key, value in data.items():
         field = section.model_fields.get(key)
         if field is None:
-            problems.append(f"{prefix}{key}: unknown key{_suggestion(str(key), section, prefix)}")
+            problems.append(f"{prefix}{key}: unknown key{_suggestion(str(key), section, prefix, everything)}")
             continue
         inner = _section_of(field.annotation)
         if inner is not None and isinstance(value, dict):
-            value = _known(value, inner, f"{prefix}{key}.", problems)
+            value = _known(value, inner, f"{prefix}{key}.", problems, everything)
         elif field.annotation is bool and isinstance(value, str):
             value = _BOOL_WORDS.get(value.lower(), value)
         elif isinstance(value, float) and not math.isfinite(value):
@@ -220,12 +260,11 @@ def _section_of(annotation: Any) -> type[BaseModel] | None:
     return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
 
 
-def _suggestion(key: str, section: type[BaseModel], prefix: str) -> str:
+def _suggestion(key: str, section: type[BaseModel], prefix: str, everything: Sequence[str]) -> str:
     """Names the nearest key of this section, else of the whole configuration, else lists the keys of this section."""
     siblings = difflib.get_close_matches(key, list(section.model_fields), n=1)
     if siblings:
         return f", did you mean {prefix}{siblings[0]}?"
-    everything = _all_names(ExperimentConfig, "")
     leaves = {name.rpartition(".")[2]: name for name in reversed(everything)}
     nearest = difflib.get_close_matches(key, list(leaves), n=1)
     if nearest:

@@ -29,7 +29,7 @@ from diffhmr.body.model import BodyModel
 from diffhmr.checkpoint import load_body, load_checkpoint, without_downloads
 from diffhmr.command_line import CommandParser, pick_device, run_command
 from diffhmr.config import DataConfig, EncoderConfig, ExperimentConfig, ModelConfig
-from diffhmr.config_file import load_config
+from diffhmr.config_file import load_config, require_kind
 from diffhmr.errors import UserError
 from diffhmr.files import ensure_writable, write_json
 from diffhmr.geometry.camera import intrinsics
@@ -122,7 +122,9 @@ def load_subject(checkpoint: Path | None, config_path: Path | None, device: torc
     if checkpoint is not None:
         loaded = load_checkpoint(checkpoint, device)
         return Subject(loaded.model, loaded.config, loaded.body.to(device), device)
-    config = default_config() if config_path is None else load_config(config_path, [])
+    config = default_config()
+    if config_path is not None:
+        config = require_kind(load_config(config_path), ExperimentConfig, config_path)
     body = load_body(config.body.path)
     torch.manual_seed(0)
     model = build_model(without_downloads(config.model), body).to(device).eval()

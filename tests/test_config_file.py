@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,16 @@ import pytest
 from pydantic import BaseModel
 
 from diffhmr.config import ExperimentConfig
-from diffhmr.config_file import config_from_dict, config_to_dict, differing_keys, dump_config, load_config
+from diffhmr.config_clips import ClipExperimentConfig
+from diffhmr.config_file import (
+    AnyExperiment,
+    config_from_dict,
+    config_to_dict,
+    differing_keys,
+    dump_config,
+    load_config,
+    require_kind,
+)
 from diffhmr.errors import ConfigError, UserError
 
 
@@ -23,6 +33,10 @@ def write(tmp_path: Path) -> Any:
     return _write
 
 
+def load_people(path: Path, overrides: Sequence[str] = ()) -> ExperimentConfig:
+    return require_kind(load_config(path, overrides), ExperimentConfig, path)
+
+
 def problems_of(path: Path, *overrides: str) -> str:
     with pytest.raises(ConfigError) as caught:
         load_config(path, overrides)
@@ -32,7 +46,7 @@ def problems_of(path: Path, *overrides: str) -> str:
 
 
 def test_values_of_all_kinds_are_read(write: Any) -> None:
-    config = load_config(
+    config = load_people(
         write(
             "name: a.b-1\n"
             "output: somewhere/else\n"
@@ -57,7 +71,7 @@ def test_every_spelling_of_a_float(write: Any, text: str) -> None:
 
 @pytest.mark.parametrize(("word", "value"), [("true", True), ("on", True), ("No", False), ("off", False)])
 def test_yaml_words_in_bool_fields(write: Any, word: str, value: bool) -> None:
-    config = load_config(write(f"name: a\nmodel: {{encoder: {{kind: keypoints}}}}\ndata: {{images: {word}}}\n"))
+    config = load_people(write(f"name: a\nmodel: {{encoder: {{kind: keypoints}}}}\ndata: {{images: {word}}}\n"))
     assert config.data.images is value
 
 
@@ -78,7 +92,7 @@ def test_overrides_win_in_their_order(write: Any) -> None:
         "train.lr=2e-4",
         "model.encoder.width=8",
     ]
-    config = load_config(path, overrides)
+    config = load_people(path, overrides)
     assert (config.train.lr, config.train.steps) == (2e-4, 5)
     assert config.model.state == ("pose",)
     assert config.init == Path("x/y.safetensors")
@@ -170,9 +184,9 @@ def test_the_network_behind_detected_keypoints_is_an_mlp(write: Any) -> None:
     """The transformer is the default, of keypoints: nobody should think that a picture's points go through one."""
     text = "name: a\nmodel: {encoder: {kind: image, pooling: joints, width: 64}}\n"
     assert "model.encoder: network is transformer, but behind detected keypoints" in problems_of(write(text))
-    assert load_config(write(text), ["model.encoder.network=mlp"]).model.encoder.width == 64
+    assert load_people(write(text), ["model.encoder.network=mlp"]).model.encoder.width == 64
     keypoints = ["data.images=off", "model.encoder.kind=keypoints", "model.encoder.pooling=average"]
-    assert load_config(write(text), keypoints).model.encoder.network == "transformer"
+    assert load_people(write(text), keypoints).model.encoder.network == "transformer"
 
 
 def test_from_dict_names_its_source() -> None:
@@ -187,7 +201,8 @@ def test_differing_keys_are_dotted_names() -> None:
     assert differing_keys(first, second) == ["seed", "train.lr", "model.state"]
 
 
-def test_every_setting_can_be_overridden(write: Any) -> None:
+@pytest.mark.parametrize("config", [ExperimentConfig(name="a"), ClipExperimentConfig(name="a", task="mesh")])
+def test_every_setting_can_be_overridden(write: Any, config: AnyExperiment) -> None:
     """An override with the default value of each leaf changes nothing, whatever its type."""
 
     def leaves(section: BaseModel, prefix: str) -> list[tuple[str, Any]]:
@@ -197,10 +212,70 @@ def test_every_setting_can_be_overridden(write: Any) -> None:
             found += leaves(value, f"{prefix}{key}.") if isinstance(value, BaseModel) else [(prefix + key, value)]
         return found
 
-    config = ExperimentConfig(name="a")
     overrides = []
     for name, value in leaves(config, ""):
         text = "" if value is None else f"[{', '.join(map(str, value))}]" if isinstance(value, tuple) else str(value)
         overrides.append(f"{name}={text}")
     assert len(overrides) > 60
     assert load_config(write("name: b\n"), overrides) == config
+
+
+# Experiments on clips
+
+
+def test_the_key_task_makes_an_experiment_on_clips(write: Any) -> None:
+    text = "name: a\ntask: mesh\nmodel: {head: paper, window: 8}\ndata: {activities: [walk, sit], fps: 25}\n"
+    config = load_config(write(text), ["train.backbone_lr=1e-5", "data.augment.noise=off"])
+    assert isinstance(config, ClipExperimentConfig)
+    assert (config.task, config.model.head, config.model.window, config.train.backbone_lr) == ("mesh", "paper", 8, 1e-5)
+    assert (config.data.activities, config.data.fps, config.data.augment.noise) == (("walk", "sit"), 25.0, False)
+    assert config.train.batch_size == 16
+    assert load_config(write(dump_config(config))) == config
+    assert config_from_dict(config_to_dict(config)) == config
+    # The key may come from the command line too.
+    assert isinstance(load_config(write("name: a\n"), ["task=mesh"]), ClipExperimentConfig)
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("task: msh\n", "task should be 'pretrain', 'pose3d', 'mesh' or 'action', got 'msh'"),
+        ("task:\n", "task should be 'pretrain', 'pose3d', 'mesh' or 'action', got nothing"),
+        ("task: mesh\nmodel: {windw: 5}\n", "model.windw: unknown key, did you mean model.window?"),
+        ("task: mesh\nbackbone_lr: 5\n", "backbone_lr: unknown key, did you mean train.backbone_lr?"),
+        ("task: mesh\nfitting: {}\n", "fitting: unknown key (the file has name, seed, output, body, train, task, "),
+        ("task: mesh\nmodel: {encoder: {kind: keypoints}}\n", "model.encoder: unknown key (model has head, backbone"),
+        ("task: mesh\nmodel: {head: lifting}\n", "model.head is lifting, but task mesh has motionbert or released or"),
+        ("task: mesh\nmodel: {window: 4}\n", "model: overlap is 4, more than half a window of 4 frames"),
+        ("task: mesh\ntrain: {batch_size: 0}\n", "train.batch_size should be greater than 0, got 0"),
+        ("taks: mesh\n", "taks: unknown key, did you mean task?"),
+        ("task: mesh\nmodel: {window: 1.5}\ntrain: {lrr: 1}\n", "2 problems: train.lrr: unknown key, did you mean"),
+    ],
+)
+def test_messages_about_clips(write: Any, text: str, part: str) -> None:
+    assert part in problems_of(write("name: a\n" + text))
+
+
+def test_the_wrong_kind_of_experiment_is_named() -> None:
+    people, clips = config_from_dict({"name": "a"}), config_from_dict({"name": "a", "task": "mesh"})
+    assert require_kind(people, ExperimentConfig, "a.yaml") is people
+    assert require_kind(clips, ClipExperimentConfig, "a.yaml") is clips
+    with pytest.raises(UserError) as caught:
+        require_kind(clips, ExperimentConfig, "a.yaml")
+    assert str(caught.value) == (
+        "a.yaml is an experiment on clips (task: mesh), but one on people in pictures is needed"
+    )
+    with pytest.raises(UserError) as caught:
+        require_kind(people, ClipExperimentConfig, "a.yaml")
+    assert str(caught.value) == (
+        "a.yaml is an experiment on people in pictures, but one on clips, with the key task, is needed"
+    )
+
+
+def test_differing_keys_of_different_kinds() -> None:
+    people, clips = config_from_dict({"name": "a"}), config_from_dict({"name": "a", "task": "mesh", "seed": 1})
+    there, back = differing_keys(people, clips), differing_keys(clips, people)
+    assert set(there) == set(back)
+    for name in ("seed", "task", "fitting.fits", "train.backbone_lr", "train.batch_size"):
+        assert name in there
+    assert "name" not in there and "train.lr" not in there

@@ -28,7 +28,7 @@ from torch import Tensor
 from diffhmr.body.codec import StateCodec
 from diffhmr.checkpoint import REPOSITORY, UNKNOWN_SHA256, load_body, save_tensors
 from diffhmr.config import ExperimentConfig
-from diffhmr.config_file import config_from_dict
+from diffhmr.config_file import config_from_dict, require_kind
 from diffhmr.files import sha256_file
 from diffhmr.foreign.accounting import Layout, account, find_weights
 from diffhmr.foreign.files import read_torch_file
@@ -162,7 +162,7 @@ def write_foreign(weights: ForeignWeights, path: str | Path, body: str | Path | 
     if weights.is_model:
         settings["body"] = {"path": str(body or SMPL_PATH)}
         header |= _body_header(body)
-    config = config_from_dict(settings)
+    config = require_kind(config_from_dict(settings), ExperimentConfig, path)
     if weights.is_model:
         codec = StateCodec(config.model.state).state_dict()
         tensors |= {f"codec.{name}": value for name, value in codec.items()}

@@ -56,6 +56,24 @@ class Stream(IntEnum):
     MIXTURE_EPOCH = 71
     MOTION_PLAN = 80
     MOTION_WANDER = 81
+    CLIP_VIEW = 90
+    CLIP_OBJECT = 91
+    CLIP_SOURCE = 92
+    CLIP_DETECTOR = 93
+    CLIP_JITTER = 94
+    CLIP_JITTER_SLOW = 95
+    CLIP_OUTLIER = 96
+    CLIP_OUTLIER_PLACE = 97
+    CLIP_DROP_POINT = 98
+    CLIP_DROP_LIMB = 99
+    CLIP_DROP_FRAME = 100
+    CLIP_DROP_HIDDEN = 101
+    CLIP_SWAP = 102
+    CLIP_CONFIDENCE = 103
+    CLIP_SWAP_RUN = 104
+    CLIP_CONFIDENCE_PERSON = 105
+    CLIP_KEPT = 106
+    CLIP_SCALE = 107
 
 
 def hash64(item_seeds: Seeds, stream: int, count: int) -> NDArray[np.uint64]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from diffhmr.body.model import BodyModel
 from diffhmr.config import DataConfig
+from diffhmr.config_clips import ClipDataConfig
+from diffhmr.datasets.clips import SyntheticClips
 from diffhmr.datasets.labelled import LabelledPeople
 from diffhmr.datasets.mixture import Mixture, validation_people
 from diffhmr.datasets.synthetic import Split, SyntheticPeople
@@ -24,3 +26,12 @@ def build_dataset(config: DataConfig, body: BodyModel, split: Split) -> Syntheti
     if config.validation is not None and split == "val":
         return validation_people(body, config)
     return SyntheticPeople(body, config, split)
+
+
+def build_clip_dataset(config: ClipDataConfig, body: BodyModel, split: Split) -> SyntheticClips:
+    """The clips of ``config`` for one split, for the task ``mesh``.
+
+    Raises:
+        UserError: a file or folder that the settings name cannot be used.
+    """
+    return SyntheticClips(body, config, split)

@@ -23,7 +23,7 @@ ANNOTATED_SHARE = 0.4
 
 # COCO's per-keypoint deviations of human annotators (the constants of OKS), which are also where detectors err.
 _SIGMA = np.array([26, 25, 25, 35, 35, 79, 79, 72, 72, 62, 62, 107, 107, 87, 87, 89, 89]) / 1000
-_RELATIVE_SIGMA = _SIGMA / np.sqrt(np.mean(_SIGMA**2))
+RELATIVE_SIGMA = _SIGMA / np.sqrt(np.mean(_SIGMA**2))
 _SWAPPED = np.array([0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15])
 # Left point, the left point towards which it is moved, mean and standard deviation of the share of the way: shoulders
 # down the trunk, elbows and wrists along the arm, knees down and ankles up the shank.
@@ -48,11 +48,11 @@ _LIMBS: tuple[tuple[float, tuple[int, ...]], ...] = (
     (0.3, (5, 7, 9, 11, 13, 15)),
     (0.3, (6, 8, 10, 12, 14, 16)),
 )
-_LIMB_WEIGHTS = [weight for weight, _ in _LIMBS]
-_LIMB_MASKS = np.array([[point in points for point in range(NUM_POINTS)] for _, points in _LIMBS])
+LIMB_WEIGHTS = [weight for weight, _ in _LIMBS]
+LIMB_MASKS = np.array([[point in points for point in range(NUM_POINTS)] for _, points in _LIMBS])
 # All sides, arms only, legs only, the face only, or one pair (knees and ankles, wrists).
-_SWAP_WEIGHTS = (0.3, 0.15, 0.25, 0.1, 0.2)
-_SWAP_MASKS = np.array(
+SWAP_WEIGHTS = (0.3, 0.15, 0.25, 0.1, 0.2)
+SWAP_MASKS = np.array(
     [[point in points for point in range(NUM_POINTS)]
      for points in (range(17), range(5, 11), range(11, 17), range(1, 5), range(13, 17))]
 )  # fmt: skip
@@ -88,7 +88,7 @@ def corrupt_keypoints(
     person = uniforms(item_seeds, Stream.KEYPOINT_PERSON, 4)
     clean, annotated = person[:, 0] < CLEAN_SHARE, person[:, 1] < ANNOTATED_SHARE
 
-    centre = truth if clicked or settings.jitter == 0 else _clicked(truth, item_seeds)
+    centre = truth if clicked or settings.jitter == 0 else clicked_points(truth, item_seeds)
     moved, error = _moved(centre, seen, item_seeds, settings)
     kept = _kept(seen, annotated, item_seeds, settings)
     where = np.where(clean[:, None, None], truth, moved)
@@ -102,7 +102,7 @@ def corrupt_keypoints(
     return torch.from_numpy(result.astype(np.float32))
 
 
-def _clicked(points: Floats, seeds: Seeds) -> Floats:
+def clicked_points(points: Floats, seeds: Seeds) -> Floats:
     """``points [B, 17, 2]`` where annotators of this person would put them.
 
     SMPL's hips are the centres of the joints; COCO's annotators click on the outside of the pelvis, often near the
@@ -134,7 +134,7 @@ def _moved(
     # Crop coordinates are half box sides, hence the 2. Some people are hard, some points of a person are.
     person = 2 * settings.jitter * np.exp(0.6 * np.clip(normal[:, -1:], -2.0, 2.5))
     point = np.exp(0.4 * np.clip(normal[:, 2 * NUM_POINTS : 3 * NUM_POINTS], -2.5, 2.5))
-    scale = person * point * _RELATIVE_SIGMA * np.where(seen, 1.0, 2.5)
+    scale = person * point * RELATIVE_SIGMA * np.where(seen, 1.0, 2.5)
     jitter = scale[..., None] * np.clip(normal[:, : 2 * NUM_POINTS], -3.5, 3.5).reshape(-1, NUM_POINTS, 2)
     moved = points + jitter
     uniform = uniforms(seeds, Stream.KEYPOINT_OUTLIER, 4 * NUM_POINTS).reshape(-1, NUM_POINTS, 4)
@@ -159,7 +159,7 @@ def _kept(
     # The share of lost points is that of the average person: half lose none, the others twice as many.
     proneness = 2 * np.maximum(-np.log(2 * uniform[:, 2 * NUM_POINTS + 1 : 2 * NUM_POINTS + 2]), 0.0)
     single_lost = uniform[:, NUM_POINTS : 2 * NUM_POINTS] < np.minimum(settings.drop_point * proneness, 0.8)
-    limb = _LIMB_MASKS[pick(uniform[:, 2 * NUM_POINTS + 2], _LIMB_WEIGHTS)]
+    limb = LIMB_MASKS[pick(uniform[:, 2 * NUM_POINTS + 2], LIMB_WEIGHTS)]
     limb_lost = limb & (uniform[:, 2 * NUM_POINTS + 3 :] < settings.drop_limb)
     kept: NDArray[np.bool_] = ~single_lost & ~limb_lost & (seen | ~hidden_lost)
     return kept
@@ -174,7 +174,7 @@ def _swapped(
     settings: KeypointNoiseConfig,
 ) -> tuple[Floats, NDArray[np.bool_], Floats]:
     """Exchange left and right, of everything or of a part, for a share of the people."""
-    mask = _SWAP_MASKS[pick(which, _SWAP_WEIGHTS)] & (happens < settings.swap)[:, None]
+    mask = SWAP_MASKS[pick(which, SWAP_WEIGHTS)] & (happens < settings.swap)[:, None]
     return (
         np.where(mask[..., None], points[:, _SWAPPED], points),
         np.where(mask, kept[:, _SWAPPED], kept),

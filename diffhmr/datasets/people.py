@@ -73,15 +73,13 @@ class People:
         return len(self.item_seed)
 
 
-def sample_people(
-    body: BodyModel, item_seeds: Seeds, settings: DataConfig, poses: PoseSource = sample_poses
-) -> People:
+def sample_people(body: BodyModel, item_seeds: Seeds, settings: DataConfig, poses: PoseSource = sample_poses) -> People:
     """The people ``item_seeds [B]`` (int64).
 
     Each is a function of its seed alone: with a float64 ``body`` to the last bit, with a float32 one up to rounding.
     """
     rotations = poses(item_seeds)
-    rotations[:, 0] = _view_rotations(item_seeds) @ rotations[:, 0]
+    rotations[:, 0] = view_rotations(item_seeds) @ rotations[:, 0]
     betas = np.clip(1.1 * normals(item_seeds, Stream.SHAPE, NUM_BETAS), -3.0, 3.0)
     params = SmplParams.from_rotations(torch.from_numpy(rotations), torch.from_numpy(betas))
     weights_type = body.rest_joints.dtype
@@ -125,7 +123,7 @@ def covered(points: Tensor, occluders: Tensor) -> Tensor:
     return (in_rectangle | in_ellipse).any(dim=-1)
 
 
-def _view_rotations(seeds: Seeds) -> Floats:
+def view_rotations(seeds: Seeds) -> Floats:
     """Rotations ``[B, 3, 3]`` from the world (y up) to the camera (y down): heading, pitch, roll."""
     uniform, normal = uniforms(seeds, Stream.VIEW, 4), normals(seeds, Stream.VIEW_MORE, 2)
     heading = 2 * np.pi * uniform[:, 0]
@@ -133,13 +131,14 @@ def _view_rotations(seeds: Seeds) -> Floats:
     pitch = np.where(uniform[:, 1] < 0.86, 6.0 + 9.0 * normal[:, 0], -30.0 + 90.0 * uniform[:, 2])
     roll = np.where(uniform[:, 3] < 0.95, 4.0, 18.0) * np.clip(normal[:, 1], -3, 3)
     pitch, roll = np.deg2rad(np.clip(pitch, -35.0, 65.0)), np.deg2rad(roll)
-    turn = _rotation(heading, 2, 0)
+    turn = turn_matrix(heading, 2, 0)
     # Half a turn about x leads from y up, z towards the viewer, to the camera's y down, z away from it.
-    tip = _rotation(pitch + np.pi, 1, 2)
-    return _rotation(roll, 0, 1) @ tip @ turn
+    tip = turn_matrix(pitch + np.pi, 1, 2)
+    return turn_matrix(roll, 0, 1) @ tip @ turn
 
 
-def _rotation(angle: Floats, first: int, second: int) -> Floats:
+def turn_matrix(angle: Floats, first: int, second: int) -> Floats:
+    """Rotations ``[B, 3, 3]`` by ``angle [B]``, from the axis ``first`` towards the axis ``second``."""
     result = np.zeros((len(angle), 3, 3))
     cosine, sine = np.cos(np.ascontiguousarray(angle)), np.sin(np.ascontiguousarray(angle))
     result[:, 3 - first - second, 3 - first - second] = 1
@@ -158,7 +157,7 @@ def _place(seeds: Seeds, joints: Floats, truncation: float) -> tuple[Floats, Flo
     distance = _PERSON_HEIGHT * 1.5 * np.exp(np.log(10.0) * uniform[:, 0])
     transl = np.zeros((len(seeds), 3))
     transl[:, 2] = distance
-    cut_at = _cut_fractions(seeds, truncation)
+    cut_at = cut_fractions(seeds, truncation)
     for _ in range(3):
         low, high = _visible_extent(joints + transl[:, None], cut_at, uniform[:, 1] < 0.22)
         shift = (low + high) / 2
@@ -172,7 +171,7 @@ def _place(seeds: Seeds, joints: Floats, truncation: float) -> tuple[Floats, Flo
     return transl, 2 / side, _photo_border(seeds, low - shift + off, high - shift + off, side, cut_at)
 
 
-def _cut_fractions(seeds: Seeds, truncation: float) -> Floats:
+def cut_fractions(seeds: Seeds, truncation: float) -> Floats:
     """``[B, 4]`` share of the person's extent that is cut off at the left, top, right and bottom; mostly 0."""
     uniform = uniforms(seeds, Stream.BORDER, 4)
     kind = pick(uniform[:, 1], [weight for weight, _ in _CUTS])

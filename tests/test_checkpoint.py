@@ -29,7 +29,7 @@ from diffhmr.checkpoint import (
     save_state,
 )
 from diffhmr.config import ExperimentConfig
-from diffhmr.config_file import config_from_dict
+from diffhmr.config_file import config_from_dict, require_kind
 from diffhmr.errors import UserError
 from diffhmr.files import sha256_file
 from diffhmr.models import build_model
@@ -45,7 +45,8 @@ TINY: dict[str, Any] = {
 
 
 def make_config(**model: Any) -> ExperimentConfig:
-    return config_from_dict({**TINY, "model": {**TINY["model"], **model}})
+    settings = {**TINY, "model": {**TINY["model"], **model}}
+    return require_kind(config_from_dict(settings), ExperimentConfig, "test")
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from diffhmr.checkpoint import load_body, load_checkpoint, load_weights, save_model
 from diffhmr.config import ExperimentConfig
-from diffhmr.config_file import config_from_dict
+from diffhmr.config_file import config_from_dict, require_kind
 from diffhmr.errors import UserError
 from diffhmr.models import build_model
 from diffhmr.models.diffmesh import DiffMesh, DiffMeshHead, DiffMeshSize
@@ -159,7 +159,8 @@ def test_files_that_are_cut_off(saved: Path) -> None:
 def test_models_of_pictures_and_of_clips_are_not_confused(saved: Path, tmp_path: Path) -> None:
     body = load_body("data/body/free_body.npz")
     small = {"encoder": {"kind": "keypoints", "width": 8, "layers": 1, "heads": 2}, "regressor": {"width": 8}}
-    config: ExperimentConfig = config_from_dict({"name": "a", "model": small | {"denoiser": {"width": 8, "blocks": 1}}})
+    settings = {"name": "a", "model": small | {"denoiser": {"width": 8, "blocks": 1}}}
+    config = require_kind(config_from_dict(settings), ExperimentConfig, "test")
     model = build_model(config.model, body)
     for load in (load_checkpoint, lambda path: load_weights(path, model, config.model)):
         with pytest.raises(UserError) as caught:

@@ -18,7 +18,7 @@ from diffhmr.batch import ImageBatch
 from diffhmr.body.model import BodyModel
 from diffhmr.checkpoint import UNKNOWN_SHA256, load_checkpoint, load_weights, read_metadata
 from diffhmr.config import ExperimentConfig, SamplerConfig
-from diffhmr.config_file import config_from_dict
+from diffhmr.config_file import config_from_dict, require_kind
 from diffhmr.errors import UserError
 from diffhmr.foreign import checkpoints
 from diffhmr.foreign.checkpoints import Project, read_foreign, write_foreign
@@ -63,7 +63,8 @@ def message_of(path: Path, project: Project) -> str:
 
 
 def make_config(**model: Any) -> ExperimentConfig:
-    return config_from_dict({"name": "test", "model": {"encoder": RESNET50, **model}})
+    settings = {"name": "test", "model": {"encoder": RESNET50, **model}}
+    return require_kind(config_from_dict(settings), ExperimentConfig, "test")
 
 
 def small_file(layout: dict[str, tuple[int, ...]]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from diffhmr.body.model import BodyModel
 from diffhmr.checkpoint import load_checkpoint, save_model
 from diffhmr.command_line import run_command
 from diffhmr.config import ExperimentConfig
-from diffhmr.config_file import config_from_dict, load_config
+from diffhmr.config_file import config_from_dict, load_config, require_kind
 from diffhmr.models import build_model
 from scripts import export_checkpoint
 
@@ -27,7 +27,8 @@ def small_config() -> ExperimentConfig:
         "regressor": {"width": 16},
         "denoiser": {"width": 16, "blocks": 1},
     }
-    return config_from_dict({"name": "small", "model": model, "data": {"images": False}}, "test")
+    settings = {"name": "small", "model": model, "data": {"images": False}}
+    return require_kind(config_from_dict(settings), ExperimentConfig, "test")
 
 
 def test_half_the_size_and_the_same_model(

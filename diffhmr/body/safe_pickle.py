@@ -7,7 +7,6 @@ records of what the file says about them, from which :func:`to_array` takes the 
 
 from __future__ import annotations
 
-import io
 import pickle
 import re
 from pathlib import Path
@@ -136,14 +135,17 @@ def load_pickled_array(path: str | Path) -> np.ndarray:
 
 
 def _load(path: str | Path) -> Any:
-    content = Path(path).read_bytes()
-    try:
-        return _RestrictedUnpickler(io.BytesIO(content), encoding="latin1").load()
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from error
-    except Exception as error:  # whatever a damaged file makes of the unpickler's stack machine
-        reason = str(error) or type(error).__name__
-        raise UserError(f"{path} is no readable pickle ({reason}); it may be truncated: download it again") from error
+    # Some files hold gigabytes, which should be in memory once.
+    with open(path, "rb") as stream:
+        try:
+            return _RestrictedUnpickler(stream, encoding="latin1").load()
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from error
+        except Exception as error:  # whatever a damaged file makes of the unpickler's stack machine
+            reason = str(error) or type(error).__name__
+            raise UserError(
+                f"{path} is no readable pickle ({reason}); it may be truncated: download it again"
+            ) from error
 
 
 def to_array(value: Any) -> np.ndarray:
@@ -154,7 +156,7 @@ def to_array(value: Any) -> np.ndarray:
     """
     if not isinstance(value, Record):
         try:
-            array = np.asarray(value)
+            array = np.asarray([_plain(item) for item in value] if isinstance(value, (list, tuple)) else value)
         except ValueError as error:
             raise UserError(f"it is no array ({error})") from error
         if array.dtype.hasobject:
@@ -169,6 +171,8 @@ def to_array(value: Any) -> np.ndarray:
 def _record_to_array(record: Record) -> np.ndarray:
     if isinstance(record, _Array):
         _, shape, dtype, fortran, content = record.state
+        if isinstance(content, list):  # an array of Python objects, such as texts, always in C's order
+            return to_array(content).reshape(shape)
         flat = np.frombuffer(_as_bytes(content), _to_dtype(dtype))
         return flat.reshape(shape, order="F") if fortran else flat.reshape(shape)
     if isinstance(record, _Scalar):
@@ -177,6 +181,10 @@ def _record_to_array(record: Record) -> np.ndarray:
     if record.class_name.startswith("scipy."):
         return _sparse_to_array(record)
     return _chumpy_to_array(record)
+
+
+def _plain(item: Any) -> Any:
+    return to_array(item).item() if isinstance(item, _Scalar) else item
 
 
 def _as_bytes(content: Any) -> bytes:

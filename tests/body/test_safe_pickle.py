@@ -200,6 +200,23 @@ def test_object_arrays_are_not_built(tmp_path: Path) -> None:
             to_array(loaded[key])
 
 
+@pytest.mark.parametrize("protocol", [0, 2, 4])
+def test_object_arrays_and_lists_of_text_and_numbers_are_arrays(tmp_path: Path, protocol: int) -> None:
+    content = {
+        "names": np.array([["a", "bc"], ["d", "e"]], dtype=object),
+        "fortran": np.array([["a", "bc"], ["d", "e"]], dtype=object, order="F"),
+        "numbers": np.array([1, np.float32(2.5), 3], dtype=object),
+        "list": [np.str_("s_09"), "s_11"],
+        "counts": [np.int64(3), np.int64(4)],
+    }
+    loaded = load_pickle(write(tmp_path / "o.pkl", content, protocol))
+    for key in ("names", "fortran"):
+        assert to_array(loaded[key]).tolist() == [["a", "bc"], ["d", "e"]]
+    assert to_array(loaded["numbers"]).tolist() == [1, 2.5, 3]
+    assert to_array(loaded["list"]).tolist() == ["s_09", "s_11"]
+    assert to_array(loaded["counts"]).tolist() == [3, 4]
+
+
 def test_truncated_damaged_and_empty_pickles_are_refused(tmp_path: Path) -> None:
     whole = pickle.dumps({"v_template": np.zeros((100, 3))}, protocol=2)
     path = tmp_path / "cut.pkl"

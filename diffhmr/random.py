@@ -77,6 +77,13 @@ class Stream(IntEnum):
     CLIP_SHARE = 111
     CLIP_RESAMPLING = 112
     CLIP_SCALE = 107
+    CLIP_ACTIVITY = 108
+    CORRUPTION_KIND = 110
+    CORRUPTION_SHIFT = 111
+    CORRUPTION_TREMBLE = 112
+    CORRUPTION_CONFIDENCE = 113
+    CORRUPTION_MASK_JOINT = 114
+    CORRUPTION_MASK_FRAME = 115
 
 
 def hash64(item_seeds: Seeds, stream: int, count: int) -> NDArray[np.uint64]:

@@ -51,6 +51,7 @@ class _Clips:
         position: ``[B, T, 3]`` pelvis in the camera frame.
         visible: ``[B, T, 20]`` of the detected points.
         detected: ``[B, T, 20, 3]``.
+        focal: ``[B]`` focal length of the cameras in halves of the picture's shorter side.
     """
 
     seeds: Seeds
@@ -59,6 +60,7 @@ class _Clips:
     position: Floats
     visible: NDArray[np.bool_]
     detected: Floats
+    focal: Floats
 
 
 class SyntheticClips:
@@ -99,6 +101,10 @@ class SyntheticClips:
         Raises:
             IndexError: an index is negative or not smaller than the size of the split.
         """
+        return self.with_focal(indices)[0]
+
+    def with_focal(self, indices: Sequence[int]) -> tuple[ClipBatch, Tensor]:
+        """The clips ``indices``, and the focal lengths ``[B]`` of their cameras in the unit of the keypoints."""
         clips = self._clips(indices)
         keypoints = self._h36m_keypoints(clips)
         targets = ClipTargets(
@@ -107,12 +113,13 @@ class SyntheticClips:
             position=torch.from_numpy(clips.position).float(),
             visible=torch.from_numpy(_visible_h36m(clips.visible)),
         )
-        return ClipBatch(
+        batch = ClipBatch(
             item_seed=torch.from_numpy(clips.seeds),
             keypoints=torch.from_numpy(keypoints).float(),
             fps=torch.full((len(clips.seeds),), self._config.fps),
             targets=targets,
         )
+        return batch, torch.from_numpy(clips.focal).float()
 
     def coco_keypoints(self, indices: Sequence[int]) -> Tensor:
         """``[B, T, 17, 3]``: the points of COCO-17 in the same detections, for models that take those."""
@@ -131,7 +138,7 @@ class SyntheticClips:
         joints = self._joints(rotations, betas, _ALL)
         joints = joints - joints[:, :, _PELVIS, None] + pelvis[:, :, None]
         visible, detected = self._detect(seeds, joints, views)
-        return _Clips(seeds, rotations, betas, pelvis, visible, detected)
+        return _Clips(seeds, rotations, betas, pelvis, visible, detected, views.focal)
 
     def _motions(self, seeds: Seeds) -> tuple[Floats, Floats]:
         if self._folder is not None:

@@ -21,6 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torchvision.models.detection import keypointrcnn_resnet50_fpn
 
+from diffhmr.errors import UserError
 from diffhmr.files import atomic_path, sha256_file
 from diffhmr.inference.annotations import Annotation, Box, keypoints_from_rows
 from diffhmr.inference.photo import Photo
@@ -30,6 +31,8 @@ log = logging.getLogger(__name__)
 WEIGHTS_URL = "https://download.pytorch.org/models/keypointrcnn_resnet50_fpn_coco-fc266e95.pth"
 CONNECT_SECONDS = 5.0
 
+# What goes wrong with files and connections.
+_UNUSABLE = (OSError, ValueError, RuntimeError, pickle.UnpicklingError, http.client.HTTPException)
 _MIN_PERSON_SCORE = 0.8
 # Keypoint R-CNN scores a point with a logit; below 2 Detectron does not draw it, and here it counts as unseen.
 _MIN_KEYPOINT_LOGIT = 2.0
@@ -68,14 +71,35 @@ class Detector:
 
 def load_detector(device: torch.device | str = "cpu") -> Detector:
     """Keypoint R-CNN when its weights are in torch's cache or can be fetched (about 230 MB), else HOG; logs which."""
-    path = Path(torch.hub.get_dir()) / "checkpoints" / WEIGHTS_URL.rsplit("/", 1)[-1]
+    path = weights_path()
     try:
         network = load_network(path, device)
-    except (OSError, ValueError, RuntimeError, pickle.UnpicklingError, http.client.HTTPException) as error:
+    except _UNUSABLE as error:
         log.warning("no torchvision person detector (%s; to use it, put its weights at %s): falling back", error, path)
         return Detector(None)
     log.info("finding people with torchvision's Keypoint R-CNN")
     return Detector(network)
+
+
+def load_keypoint_network(device: torch.device | str = "cpu") -> torch.nn.Module:
+    """Keypoint R-CNN, where nothing else will do.
+
+    Raises:
+        UserError: its weights are neither in torch's cache nor can they be fetched.
+    """
+    path = weights_path()
+    try:
+        return load_network(path, device)
+    except _UNUSABLE as error:
+        raise UserError(
+            f"no keypoint file is given, and torchvision's keypoint detector cannot be had ({error}): give --keypoints "
+            f"FILE, or put the detector's weights at {path}"
+        ) from error
+
+
+def weights_path() -> Path:
+    """Where torch's cache has, or would have, the weights of Keypoint R-CNN."""
+    return Path(torch.hub.get_dir()) / "checkpoints" / WEIGHTS_URL.rsplit("/", 1)[-1]
 
 
 def load_network(path: Path, device: torch.device | str = "cpu") -> torch.nn.Module:

@@ -71,7 +71,7 @@ def read_tracks(
             "for a single picture use python demo.py --image"
         )
     numbers = _numbered(frames, points, ids, fps, source)
-    tracks = _tracks(numbers, frames, points, joint_set)
+    tracks = tracks_of(numbers, frames, points, joint_set)
     _report_gaps(tracks, source)
     return tracks
 
@@ -110,9 +110,17 @@ def _sharing(frames: NDArray[np.int64], points: NDArray[np.float64], ids: NDArra
     return shared
 
 
-def _tracks(
+def tracks_of(
     numbers: NDArray[np.int64], frames: NDArray[np.int64], points: NDArray[np.float64], joint_set: str
 ) -> list[Track]:
+    """Detections as one track per person, ordered by their numbers.
+
+    Args:
+        numbers: ``[N]`` who it is; nobody is twice in a frame.
+        frames: ``[N]``.
+        points: ``[N, K, 3]``.
+        joint_set: name of the K points.
+    """
     order = np.lexsort((frames, numbers))
     starts = np.flatnonzero(np.diff(numbers[order], prepend=-1))[1:]
     return [Track(int(numbers[rows[0]]), frames[rows], points[rows], joint_set) for rows in np.split(order, starts)]

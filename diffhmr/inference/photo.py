@@ -80,13 +80,13 @@ def read_photo(path: str | Path) -> Photo:
     jpeg = data[:2] == b"\xff\xd8"
     if jpeg and not _jpeg_is_complete(data):
         raise UserError(f"image is cut off: {path}; copy or download it again")
-    with _native_messages() as messages:
+    with native_messages() as messages:
         bgr = _decode(data, cv2.IMREAD_COLOR)
     if bgr is None:
         raise UserError(f"image cannot be read: {path}; it is damaged or of an unknown format, {_REMEDY}")
     if messages:
         log.warning("%s: the picture may be damaged (%s)", path.name, messages[0])
-    with _native_messages():
+    with native_messages():
         raw = None if jpeg else _decode(data, cv2.IMREAD_UNCHANGED)
     if raw is not None and raw.ndim == 3 and raw.shape[2] == 4 and raw.shape[:2] == bgr.shape[:2]:
         opacity = raw[..., 3:].astype(np.float32) / np.iinfo(raw.dtype).max
@@ -107,7 +107,7 @@ def crop_square(photo: Photo, centre: tuple[float, float], side: float, size: in
 
 
 @contextmanager
-def _native_messages() -> Iterator[list[str]]:
+def native_messages() -> Iterator[list[str]]:
     """Catch the lines that libraries like libpng write to the standard error of the process; they know no other way."""
     lines: list[str] = []
     try:

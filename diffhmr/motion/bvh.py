@@ -65,7 +65,14 @@ def read_bvh(path: str | Path) -> Recording:
 def write_bvh(path: str | Path, motion: Motion, rest_joints: np.ndarray, scale: float = 1.0) -> Path:
     """Write ``motion`` on the skeleton ``rest_joints [24, 3]``: y up, the T-pose at zero rotations, SMPL's names.
 
-    Lengths are metres times ``scale``; take 100 for programs that expect centimetres.
+    The bones are those of ``rest_joints``: of a shaped body, its joints in the rest pose. Blender takes lengths as
+    metres and y as up unless its import dialog is told otherwise, and shows the file upright as it is.
+
+    Args:
+        path: of the file, ending in ``.bvh``.
+        motion: to write, one line per frame.
+        rest_joints: metres; the place of the pelvis does not count, the motion says it.
+        scale: units per metre: 1 for Blender, 100 for programs that expect centimetres (Maya, MotionBuilder).
 
     Raises:
         UserError: another suffix, or the file cannot be written.

@@ -8,11 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from scipy.spatial.transform import Rotation
 
 from diffhmr.body.joints import SMPL24
+from diffhmr.body.model import BodyModel
+from diffhmr.body.params import SmplParams
 from diffhmr.errors import UserError
 from diffhmr.motion.bvh import read_bvh, write_bvh
+from diffhmr.motion.procedural import sample_motion
 from diffhmr.motion.rest_body import RestBody
 from diffhmr.motion.retarget import retarget
 from tests.motion.rigs import squats
@@ -163,6 +167,28 @@ def test_written_files_have_the_joints_of_the_motion(tmp_path: Path, rest: RestB
         "head", "left_hand", "right_hand", "left_foot", "right_foot")}  # fmt: skip
     with pytest.raises(UserError, match="bvh"):
         write_bvh(tmp_path / "own.txt", motion, rest.joints)
+
+
+@pytest.mark.parametrize("scale", [1.0, 100.0])
+def test_a_shaped_body_keeps_its_bones_and_stands_upright(tmp_path: Path, free_body: BodyModel, scale: float) -> None:
+    betas = torch.tensor([2.0, -1.5, 1.0, 0.5, 0.0, -0.5, 1.0, 0.0, 0.0, 1.0])
+    shaped = free_body(SmplParams.from_rotations(torch.eye(3).expand(24, 3, 3), betas)).joints.double().numpy()
+    mean = free_body.rest_joints.view(24, 3).double().numpy()
+    assert np.abs((shaped - shaped[0]) - (mean - mean[0])).max() > 0.02, "another body"
+    motion = sample_motion(3, 60, 30.0)
+    params = SmplParams.from_rotations(
+        torch.from_numpy(motion.rotations).float(),
+        betas.expand(60, -1),
+        torch.from_numpy(motion.position - shaped[0]).float(),
+    )
+    recording = read_bvh(write_bvh(tmp_path / "shaped.bvh", motion, shaped, scale))
+    order = [recording.joint_names.index(name) for name in SMPL24.joint_names]
+    points = recording.world()[1][:, order] / scale
+    assert np.abs(points - free_body.joints(params, SMPL24).numpy()).max() < 1e-4
+    head, feet = (SMPL24.joint_names.index(name) for name in ("head", "left_foot"))
+    assert (points[:, head, 1] > points[:, feet, 1] + 0.8).mean() > 0.9
+    zero = recording.zero_pose().world()[1][0, order] / scale
+    assert zero[head, 1] - zero[feet, 1] > 1.2, "the T-pose stands, too"
 
 
 def test_written_angles_do_not_jump(tmp_path: Path, rest: RestBody) -> None:

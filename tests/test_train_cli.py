@@ -21,8 +21,9 @@ from diffhmr.batch import ImageBatch
 from diffhmr.body.model import BodyModel
 from diffhmr.checkpoint import load_state, read_metadata, without_downloads
 from diffhmr.command_line import run_command
-from diffhmr.config_file import differing_keys, load_config
-from diffhmr.models import build_model
+from diffhmr.config import ExperimentConfig
+from diffhmr.config_file import differing_keys, load_config, require_kind
+from diffhmr.models import HmrModel, build_model
 from diffhmr.training.loop import Trainer
 from diffhmr.training.steps import Gradients
 
@@ -160,7 +161,7 @@ def test_an_interrupted_run_can_be_resumed_as_it_was_only(
     with monkeypatch.context() as patch:
         gradients = Trainer.gradients
 
-        def interrupted(trainer: Trainer, batch: ImageBatch) -> Gradients:
+        def interrupted(trainer: Trainer[HmrModel, ImageBatch], batch: ImageBatch) -> Gradients:
             if trainer.step == 5:
                 raise KeyboardInterrupt
             return gradients(trainer, batch)
@@ -273,6 +274,11 @@ def test_smoke_configuration_takes_less_than_a_minute(tmp_path: Path) -> None:
 # The configurations
 
 
+def load_people(name: str) -> ExperimentConfig:
+    path = ROOT / f"configs/{name}.yaml"
+    return require_kind(load_config(path), ExperimentConfig, path)
+
+
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_configurations_are_named_as_their_file_and_build(path: Path, free_body: BodyModel) -> None:
     config = load_config(path)
@@ -287,7 +293,7 @@ def test_configurations_are_named_as_their_file_and_build(path: Path, free_body:
 
 
 def test_the_baseline_differs_in_the_model_only() -> None:
-    model, baseline = (load_config(ROOT / f"configs/{name}_synthetic.yaml") for name in ("diffhmr", "spin"))
+    model, baseline = (load_people(f"{name}_synthetic") for name in ("diffhmr", "spin"))
     for name in differing_keys(model, baseline):
         allowed = ("name", "model.kind", "model.state", "model.denoiser.", "model.diffusion.", "loss.", "sampler.")
         assert name.startswith(allowed), f"{name} differs"
@@ -295,7 +301,7 @@ def test_the_baseline_differs_in_the_model_only() -> None:
 
 
 def test_the_paper_configuration(free_body: BodyModel) -> None:
-    config = load_config(ROOT / "configs/diffhmr_r50.yaml")
+    config = load_people("diffhmr_r50")
     model: dict[str, Any] = config.model.model_dump()
     assert model["state"] == ("pose",)
     assert (model["encoder"]["backbone"], config.data.image_size) == ("resnet50", 224)
@@ -313,7 +319,7 @@ def test_the_paper_configuration(free_body: BodyModel) -> None:
 
 
 def test_the_paper_configuration_with_everything_diffused() -> None:
-    paper, card = (load_config(ROOT / f"configs/{name}.yaml") for name in ("diffhmr_r50", "diffhmr_r50_card"))
+    paper, card = (load_people(name) for name in ("diffhmr_r50", "diffhmr_r50_card"))
     assert card.model.state == ("pose", "shape", "camera")
     for name in differing_keys(paper, card):
         allowed = ("name", "model.state", "model.denoiser.", "model.diffusion.", "loss.", "sampler.")
@@ -322,7 +328,7 @@ def test_the_paper_configuration_with_everything_diffused() -> None:
 
 @pytest.mark.parametrize("name", ["diffhmr_r50", "diffhmr_r50_card"])
 def test_the_mixture_of_the_paper_configurations(name: str) -> None:
-    data = load_config(ROOT / f"configs/{name}.yaml").data
+    data = load_people(name).data
     weights = {source.name: source.weight for source in data.sources}
     assert (weights.pop("human36m"), weights.pop("mpi_inf_3dhp")) == (0.3, 0.1)
     assert weights == dict.fromkeys(("lsp-orig", "lspet", "mpii", "coco"))
@@ -334,6 +340,6 @@ def test_the_paper_configuration_without_its_data() -> None:
     path = ROOT / "configs/diffhmr_r50.yaml"
     header = path.read_text(encoding="utf-8").split("\n\nname:")[0]
     command = header[header.index("name=r50_synthetic") :].replace("\\\n#", " ").split()
-    config = load_config(path, command)
+    config = require_kind(load_config(path, command), ExperimentConfig, path)
     assert (config.name, config.data.kind, config.init) == ("r50_synthetic", "synthetic", None)
     assert (ROOT / config.body.path).is_file()

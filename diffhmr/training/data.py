@@ -2,32 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from diffhmr.batch import ImageBatch
-from diffhmr.body.model import BodyModel
-from diffhmr.body.params import SmplParams
-from diffhmr.config import DataConfig
-from diffhmr.datasets import build_dataset
 from diffhmr.datasets.scene import one_thread
 from diffhmr.errors import UserError
 
-_STATISTICS_CHUNK = 1024
+_Self = TypeVar("_Self")
 
 
-class BatchDataset(Protocol):
+class ItemBatch(Protocol):
+    """What all batches have."""
+
+    @property
+    def item_seed(self) -> Tensor:
+        """``[B]`` int64, identifies each item."""
+        ...
+
+    def to(self: _Self, device: torch.device) -> _Self:
+        """The same batch on ``device``."""
+        ...
+
+
+Batch = TypeVar("Batch", bound=ItemBatch)
+_Made = TypeVar("_Made", bound=ItemBatch, covariant=True)
+
+
+class BatchDataset(Protocol[_Made]):
     """A data set that makes a whole batch at once; item k is the same whatever the batch it is part of."""
 
     def __len__(self) -> int: ...
 
-    def __getitems__(self, indices: Sequence[int]) -> ImageBatch:
+    def __getitems__(self, indices: Sequence[int]) -> _Made:
         """The items of these indices."""
         ...
 
@@ -70,7 +81,7 @@ class StepSampler(Sampler[list[int]]):
             yield [(first + item) % self._num_items for item in range(self._steps.count)]
 
 
-def step_batches(dataset: BatchDataset, steps: StepSlice, workers: int) -> Iterator[ImageBatch]:
+def step_batches(dataset: BatchDataset[Batch], steps: StepSlice, workers: int) -> Iterator[Batch]:
     """The batches of ``steps`` in order, on the CPU, made by ``workers`` processes ahead of time (0: in this one).
 
     The number of workers changes no number: every batch is made on one thread, as summation order depends on threads.
@@ -94,59 +105,16 @@ def step_batches(dataset: BatchDataset, steps: StepSlice, workers: int) -> Itera
         yield batch
 
 
-def people_for_statistics(
-    data: DataConfig, body: BodyModel, count: int, supervised: Callable[[ImageBatch], ImageBatch] | None = None
-) -> tuple[SmplParams, Tensor]:
-    """SMPL parameters ``[N]`` and cameras ``[N, 3]`` among ``count`` training people, without rendering or decoding.
-
-    Args:
-        data: settings.
-        body: of the people.
-        count: how many are looked at.
-        supervised: gives a batch further targets, as in training.
-
-    Raises:
-        UserError: the training data hold too few people whose parameters and camera are known.
-    """
-    dataset = build_dataset(data.model_copy(update={"images": False}), body, "train")
-    count = min(count, len(dataset))
-    params: list[SmplParams] = []
-    cameras: list[Tensor] = []
-    for start in range(0, count, _STATISTICS_CHUNK):
-        batch = dataset.__getitems__(range(start, min(start + _STATISTICS_CHUNK, count)))
-        targets = (batch if supervised is None else supervised(batch)).targets
-        assert targets is not None
-        known = targets.has_params & targets.has_camera
-        params.append(targets.params.map(partial(_rows, known)))
-        cameras.append(targets.camera[known])
-    camera = torch.cat(cameras)
-    if camera.shape[0] < 2:
-        raise UserError(
-            f"of {count} training people, fewer than two have SMPL parameters and 2D points that tell their camera: no "
-            "statistics for the state; add a label file with fits"
-        )
-    joined = SmplParams(
-        torch.cat([part.global_orient for part in params]),
-        torch.cat([part.body_pose for part in params]),
-        torch.cat([part.betas for part in params]),
-    )
-    return joined, camera
-
-
-def _rows(chosen: Tensor, value: Tensor) -> Tensor:
-    return value[chosen]
-
-
-class _AsDataset(Dataset[ImageBatch]):
+class _AsDataset(Dataset[Batch], Generic[Batch]):
     """Shows torch's loader a :class:`BatchDataset`.
 
     An error for the user is handed over as a value: the loader would put the worker's traceback into its message.
     """
 
-    def __init__(self, dataset: BatchDataset) -> None:
+    def __init__(self, dataset: BatchDataset[Batch]) -> None:
         self._dataset = dataset
 
-    def __getitems__(self, indices: list[int]) -> ImageBatch | UserError:
+    def __getitems__(self, indices: list[int]) -> Batch | UserError:
         try:
             return self._dataset.__getitems__(indices)
         except UserError as error:

@@ -5,20 +5,21 @@ from __future__ import annotations
 import resource
 import sys
 import time
+from typing import Any
 
 import torch
+from torch import nn
 
-from diffhmr.config import ExperimentConfig
-from diffhmr.config_file import dump_config
+from diffhmr.config_file import AnyExperiment, dump_config
 from diffhmr.errors import UserError
-from diffhmr.models import HmrModel
+from diffhmr.training.build import build_task
 from diffhmr.training.data import StepSlice, step_batches
 from diffhmr.training.log import format_duration
 from diffhmr.training.loop import Trainer
 from diffhmr.training.processes import Processes, join_processes
 
 
-def dry_run(config: ExperimentConfig) -> str:
+def dry_run(config: AnyExperiment) -> str:
     """Build everything, run one step and describe it; nothing is written.
 
     The step is run twice and the second one timed, because the first also sets up libraries and memory.
@@ -27,9 +28,10 @@ def dry_run(config: ExperimentConfig) -> str:
         UserError: as :func:`diffhmr.training.run`, and when a loss is not finite in the first step.
     """
     with join_processes() as processes:
-        trainer = Trainer(config, processes, pretrained=config.init is None)
+        trainer = Trainer(build_task(config, processes), processes)
         trainer.start()
         data_time, step_time = _time_step(trainer, processes)
+        batch = f"{config.train.batch_size} {trainer.task.items}"
         report = [
             dump_config(config).rstrip(),
             "",
@@ -37,25 +39,25 @@ def dry_run(config: ExperimentConfig) -> str:
             f"parameters        {_parameters(trainer.model)}",
             f"memory            {_memory(processes.device)}",
             f"one batch of data {1000 * data_time:.0f} ms in one process",
-            f"one step          {1000 * step_time:.0f} ms for {config.train.batch_size} people, without data",
+            f"one step          {1000 * step_time:.0f} ms for {batch}, without data",
             f"remaining time    {_estimate(config, data_time, step_time)}",
         ]
         return "\n".join(report)
 
 
-def _time_step(trainer: Trainer, processes: Processes) -> tuple[float, float]:
+def _time_step(trainer: Trainer[Any, Any], processes: Processes) -> tuple[float, float]:
     """Seconds for making this process's share of a batch, and for a training step on it."""
     config = trainer.config
     share = processes.share(config.train.batch_size)
     steps = StepSlice(0, 2, config.train.batch_size, processes.rank * share, share)
     data_time = step_time = 0.0
-    batches = step_batches(trainer.people, steps, workers=0)
+    batches = step_batches(trainer.task.dataset, steps, workers=0)
     for _ in range(2):
         start = time.perf_counter()
         batch = next(batches).to(processes.device)
         data_time = time.perf_counter() - start
         start = time.perf_counter()
-        gradients = trainer.gradients(trainer.supervised(batch))
+        gradients = trainer.gradients(trainer.task.supervise(batch))
         if not gradients.finite():
             raise UserError("the loss or the gradient of the first step is not finite; look at the data and at init")
         trainer.update()
@@ -65,7 +67,7 @@ def _time_step(trainer: Trainer, processes: Processes) -> tuple[float, float]:
     return data_time, step_time
 
 
-def _parameters(model: HmrModel) -> str:
+def _parameters(model: nn.Module) -> str:
     parts = {name: sum(value.numel() for value in part.parameters()) for name, part in model.named_children()}
     total = sum(value.numel() for value in model.parameters())
     named = ", ".join(f"{name} {count / 1e6:.2f} M" for name, count in parts.items() if count)
@@ -88,7 +90,7 @@ def _device_name(device: torch.device) -> str:
     return f"CPU, {torch.get_num_threads()} threads"
 
 
-def _estimate(config: ExperimentConfig, data_time: float, step_time: float) -> str:
+def _estimate(config: AnyExperiment, data_time: float, step_time: float) -> str:
     """Workers make data while the model computes; without them the two add up."""
     workers = config.train.workers
     per_step = max(step_time, data_time / workers) if workers else data_time + step_time

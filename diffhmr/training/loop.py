@@ -1,4 +1,4 @@
-"""The one training loop.
+"""The one training loop, for every task.
 
 Steps, not epochs. Everything random in step n follows from (seed, n) and the items of the step from n alone, so that a
 run that was killed and resumed ends with the weights of one that was not, bit for bit on the CPU, and several
@@ -12,32 +12,18 @@ import logging
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import Generic, NoReturn, cast
 
 import torch
 from torch import Tensor, nn
 
-from diffhmr.batch import ImageBatch
-from diffhmr.checkpoint import (
-    DETECTOR_PARTS,
-    TrainingState,
-    load_body,
-    load_state,
-    load_weights,
-    save_model,
-    save_state,
-    without_downloads,
-)
-from diffhmr.config import ExperimentConfig
-from diffhmr.config_file import differing_keys, dump_config, load_config
-from diffhmr.datasets import build_dataset
-from diffhmr.datasets.mixture import Mixture
+from diffhmr.checkpoint import TrainingState, load_state, save_state
+from diffhmr.config_file import AnyExperiment, describe_kind, differing_keys, dump_config, load_config
 from diffhmr.diffusion.ema import Ema
 from diffhmr.errors import UserError
-from diffhmr.files import atomic_path, ensure_folder, remove_leftovers, require_file, write_json
-from diffhmr.models import HmrModel, build_model
-from diffhmr.training.data import BatchDataset, StepSlice, people_for_statistics, step_batches
-from diffhmr.training.fits import FitSupervision
+from diffhmr.files import atomic_path, ensure_folder, remove_leftovers, write_json
+from diffhmr.training.build import build_task
+from diffhmr.training.data import Batch, StepSlice, step_batches
 from diffhmr.training.log import MeanOfTerms, RunLog
 from diffhmr.training.processes import Processes, join_processes
 from diffhmr.training.steps import (
@@ -49,7 +35,7 @@ from diffhmr.training.steps import (
     set_learning_rate,
     step_seed,
 )
-from diffhmr.training.validation import Validation, hypotheses_picture, validate
+from diffhmr.training.task import Learner, Model, Task
 
 STATE_FILE = "state.pt"
 MODEL_FILE = "model.safetensors"
@@ -61,7 +47,7 @@ MAY_DIFFER = ("output", "train.steps", "train.workers", "train.log_every", "trai
 _log = logging.getLogger(__name__)
 
 
-def run(config: ExperimentConfig, *, resume: bool = False) -> Path:
+def run(config: AnyExperiment, *, resume: bool = False) -> Path:
     """Train as ``config`` says and return the path of the final model file, ``output/name/model.safetensors``.
 
     The file holds the moving average of the weights. The same folder gets ``config.yaml``, TensorBoard's events and,
@@ -77,13 +63,11 @@ def run(config: ExperimentConfig, *, resume: bool = False) -> Path:
         # Every process has to have looked at the folder before the main one writes to it.
         processes.wait()
         ensure_folder(folder)
-        trainer = Trainer(config, processes, pretrained=state is None and not (config.init or config.init_detector))
+        trainer = Trainer(build_task(config, processes, resumed=state is not None), processes)
         if state is None:
             trainer.start()
         else:
-            trainer.restore(state)
-            if trainer.fits is not None:
-                trainer.fits.restore(folder, state.step)
+            trainer.restore(state, folder)
         if processes.is_main:
             for name in (STATE_FILE, MODEL_FILE, CONFIG_FILE):
                 remove_leftovers(folder / name)
@@ -99,7 +83,7 @@ def run(config: ExperimentConfig, *, resume: bool = False) -> Path:
     return folder / MODEL_FILE
 
 
-def _find_start(folder: Path, config: ExperimentConfig, resume: bool) -> TrainingState | None:
+def _find_start(folder: Path, config: AnyExperiment, resume: bool) -> TrainingState | None:
     """The newest state of the run in ``folder``, or None for a run that starts at step 0."""
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is not a folder; choose another name or output")
@@ -120,7 +104,11 @@ def _find_start(folder: Path, config: ExperimentConfig, resume: bool) -> Trainin
     return state
 
 
-def _require_same(old: ExperimentConfig, new: ExperimentConfig, folder: Path) -> None:
+def _require_same(old: AnyExperiment, new: AnyExperiment, folder: Path) -> None:
+    if type(old) is not type(new):
+        raise UserError(
+            f"the run in {folder} is {describe_kind(old)}, this is {describe_kind(new)}: choose another name"
+        )
     changed = [name for name in differing_keys(old, new) if name not in MAY_DIFFER]
     if changed:
         raise UserError(
@@ -136,42 +124,28 @@ def _require_same(old: ExperimentConfig, new: ExperimentConfig, folder: Path) ->
         )
 
 
-class Trainer:
-    """The parts of a run in one process: model, average, optimiser, data and what is done with them.
+class Trainer(Generic[Model, Batch]):
+    """The parts of a run in one process: a task, its moving average, the optimiser and what is done with them.
 
     Args:
-        config: the experiment.
+        task: what learns, and from what.
         processes: this process among those of the run.
-        pretrained: start from the encoder weights that the settings name; False where other weights follow anyway.
     """
 
-    def __init__(self, config: ExperimentConfig, processes: Processes, *, pretrained: bool = True) -> None:
-        self.config = config
+    def __init__(self, task: Task[Model, Batch], processes: Processes) -> None:
+        self.task = task
+        self.config = task.config
         self.processes = processes
         self.step = 0
-        share = processes.share(config.train.batch_size)
+        share = processes.share(self.config.train.batch_size)
         self._slice = (processes.rank * share, share)
-        # Data are made on the CPU, next to the workers; the model computes with a body of its own.
-        self.data_body = load_body(config.body.path)
-        self.body = load_body(config.body.path).to(processes.device)
-        torch.manual_seed(config.seed)
-        architecture = config.model if pretrained else without_downloads(config.model)
-        self.model = build_model(architecture, self.body, config.loss)
-        self.model.to(processes.device)
-        if config.model.encoder.kind == "image":
-            self.model.to(memory_format=torch.channels_last)
+        self.model = task.model
         self._average: Ema | None = None
-        self._validation_people: BatchDataset | None = None
         self._copy = copy.deepcopy(self.model).eval()
-        if config.train.amp == "bf16":
-            self.model.encoder_autocast = torch.bfloat16
+        if self.config.train.amp == "bf16":
+            task.use_bfloat16()
         self._network = processes.parallel(LossTerms(self.model))
-        self.optimizer = build_optimizer(self.model, config.train)
-        self.people = build_dataset(config.data, self.data_body, "train")
-        self.fits: FitSupervision | None = None
-        if config.fitting.active:
-            assert isinstance(self.people, Mixture)
-            self.fits = FitSupervision(config, self.people.members, self.body, processes)
+        self.optimizer = build_optimizer(self.model, self.config.train)
 
     @property
     def average(self) -> Ema:
@@ -180,30 +154,23 @@ class Trainer:
         return self._average
 
     def start(self) -> None:
-        """Give the model its start: the statistics of the people in the data, then the weights of other files if any.
+        """Give the model its start and begin the average there.
 
         Raises:
-            UserError: ``init`` does not fit the model.
+            UserError: as :meth:`diffhmr.training.task.Task.start`.
         """
-        count, device = self.config.train.statistics_items, self.processes.device
-        params, camera = people_for_statistics(self.config.data, self.data_body, count, self._with_known_fits)
-        self.model.set_statistics(params.to(device), camera.to(device))
-        if self.config.init is not None:
-            load_weights(self.config.init, self.model, self.config.model)
-        if self.config.init_detector is not None:
-            remedy = "train it first, as the header of the configuration says, or set init_detector=null"
-            require_file(self.config.init_detector, "init_detector", remedy)
-            load_weights(self.config.init_detector, self.model, self.config.model, only=DETECTOR_PARTS)
+        self.task.start()
         self._average = Ema(self.model, self.config.train.ema_decay)
 
-    def restore(self, state: TrainingState) -> None:
-        """Go on from ``state``.
+    def restore(self, state: TrainingState, folder: Path) -> None:
+        """Go on from ``state``, which is that of the run in ``folder``.
 
         Raises:
-            UserError: it belongs to another body file, or to a model with other layers.
+            UserError: it belongs to another body file, or to a model with other layers; something is missing beside it.
         """
-        if state.body_sha256 != self.body.sha256:
-            raise UserError(f"{self.body.path} is not the body that this run began with; put the old file back")
+        body = self.task.body
+        if state.body_sha256 != body.sha256:
+            raise UserError(f"{body.path} is not the body that this run began with; put the old file back")
         self._average = Ema(self.model, self.config.train.ema_decay)
         try:
             self.model.load_state_dict(state.model)
@@ -217,18 +184,9 @@ class Trainer:
             ) from error
         self.step = state.step
         _log.info("going on at step %d", self.step)
+        self.task.restore(folder, self.step)
 
-    def supervised(self, batch: ImageBatch) -> ImageBatch:
-        """``batch`` on the device of the model, with fits as targets where the settings want them."""
-        batch = batch.to(self.processes.device)
-        return batch if self.fits is None else self.fits.supervise(batch, self.model)
-
-    def _with_known_fits(self, batch: ImageBatch) -> ImageBatch:
-        if self.fits is None:
-            return batch
-        return self.fits.supervise(batch.to(self.processes.device), None).to("cpu")
-
-    def gradients(self, batch: ImageBatch) -> Gradients:
+    def gradients(self, batch: Batch) -> Gradients:
         """Forward and backward pass of the present step on this process's share of it; changes no weight."""
         self.model.train()
         seed = step_seed(self.config.seed, self.step)
@@ -241,12 +199,12 @@ class Trainer:
         self.average.update(self.model)
         self.step += 1
 
-    def batches(self) -> Iterator[ImageBatch]:
+    def batches(self) -> Iterator[Batch]:
         """This process's share of the remaining steps, each with the targets that the model of that step has."""
         train = self.config.train
         steps = StepSlice(self.step, train.steps, train.batch_size, *self._slice)
-        for batch in step_batches(self.people, steps, train.workers):
-            yield self.supervised(batch)
+        for batch in step_batches(self.task.dataset, steps, train.workers):
+            yield self.task.supervise(batch)
 
     def train(self, folder: Path) -> None:
         """Run the remaining steps; reports, pictures and checkpoints go to ``folder``."""
@@ -260,8 +218,7 @@ class Trainer:
                 if not gradients.finite():
                     self._stop(gradients, batch, folder)
                 terms = {f"loss/{name}": value for name, value in gradients.terms.items()}
-                shares = {} if self.fits is None else self.fits.shares
-                terms |= {f"fits/{name}": value for name, value in shares.items()}
+                terms |= self.task.shares()
                 means.add({"loss/total": gradients.total, **terms, "optimiser/gradient_norm": gradients.norm})
                 rate = learning_rate(self.step, train)
                 self.update()
@@ -281,25 +238,20 @@ class Trainer:
         save, check, draw = map(self._due, (train.checkpoint_every, train.validate_every, train.picture_every))
         if save:
             self.save(folder)
-        if check or draw:
-            validation = self._validation()
-            if check:
-                self._copy.load_state_dict(self.model.state_dict())
-                log.scalars(self.step, {f"val_raw/{k}": v for k, v in validate(self._copy, validation).items()})
-                scores = validate(self.averaged(), validation)
-                log.scalars(self.step, {f"val/{k}": v for k, v in scores.items()})
-                log.message(f"step {self.step}  " + "  ".join(f"{k} {v:.1f}" for k, v in scores.items()))
-            if draw:
-                log.picture(self.step, "hypotheses", hypotheses_picture(self.averaged(), validation))
+        if check:
+            self._copy.load_state_dict(self.model.state_dict())
+            raw = self.task.validate(self._copy)
+            log.scalars(self.step, {f"val_raw/{k}": v for k, v in raw.items()})
+            scores = self.task.validate(self.averaged())
+            log.scalars(self.step, {f"val/{k}": v for k, v in scores.items()})
+            log.message(f"step {self.step}  " + "  ".join(f"{k} {v:.1f}" for k, v in scores.items()))
+        picture = self.task.picture(self.averaged()) if draw else None
+        if picture is not None:
+            log.picture(self.step, "hypotheses", picture)
         if save or check or draw:
             log.pause()
 
-    def _validation(self) -> Validation:
-        if self._validation_people is None:
-            self._validation_people = build_dataset(self.config.data, self.data_body, "val")
-        return Validation(self._validation_people, self.body, self.config.sampler, self.config.seed)
-
-    def averaged(self) -> HmrModel:
+    def averaged(self) -> Model:
         """A model in evaluation mode with the averaged weights; valid until the next call."""
         self.average.copy_to(self._copy)
         return self._copy
@@ -307,22 +259,19 @@ class Trainer:
     def save(self, folder: Path) -> None:
         """Write the averaged model and the state of the run; either replaces the previous one at once."""
         finished = self.step >= self.config.train.steps
-        if self.fits is not None:
-            self.fits.save(folder, self.step)
-        save_model(folder / MODEL_FILE, self.averaged(), self.config, self.body, self.step, finished=finished)
+        self.task.save(folder / MODEL_FILE, self.averaged(), self.step, finished=finished)
         state = TrainingState(
             step=self.step,
             config=self.config,
-            body_sha256=self.body.sha256,
+            body_sha256=self.task.body.sha256,
             model=self.model.state_dict(),
             ema=self.average.state_dict(),
             optimizer=self.optimizer.state_dict(),
         )
         save_state(folder / STATE_FILE, state)
-        if self.fits is not None:
-            self.fits.forget_others(folder, self.step)
+        self.task.forget_others(folder, self.step)
 
-    def _stop(self, gradients: Gradients, batch: ImageBatch, folder: Path) -> NoReturn:
+    def _stop(self, gradients: Gradients, batch: Batch, folder: Path) -> NoReturn:
         """Save what led to numbers that are not finite, and end the run.
 
         The loss of each item is that of the averaged weights, which are finite: an item that is not is bad itself,
@@ -330,7 +279,7 @@ class Trainer:
         """
         generator = torch.Generator().manual_seed(step_seed(self.config.seed, self.step))
         with torch.no_grad():
-            losses = self.averaged().item_losses(batch, generator)
+            losses = cast(Learner, self.averaged()).item_losses(batch, generator)
         per_item = {name: values.tolist() for name, values in losses.items()}
         suffix = "" if self.processes.is_main else f"_process_{self.processes.rank}"
         path = folder / f"nonfinite_step_{self.step}{suffix}.json"

@@ -5,15 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from diffhmr.batch import ImageBatch
 from diffhmr.config import LossConfig, TrainConfig
+from diffhmr.config_clips import ClipLossConfig, ClipTrainConfig
 from diffhmr.diffusion.noise import sample_seed
 from diffhmr.errors import UserError
-from diffhmr.models import HmrModel
+from diffhmr.training.data import ItemBatch
+from diffhmr.training.task import Learner
+
+_BACKBONE = "network.backbone."
+_LR_SHARE = "lr_share"
 
 
 def step_seed(seed: int, step: int) -> int:
@@ -32,40 +37,62 @@ def learning_rate(step: int, train: TrainConfig) -> float:
 
 
 def build_optimizer(model: nn.Module, train: TrainConfig) -> torch.optim.AdamW:
-    """AdamW (Loshchilov and Hutter, ICLR 2019) that decays matrices and kernels, but no biases, norms or gains."""
-    trainable = [value for value in model.parameters() if value.requires_grad]
+    """AdamW (Loshchilov and Hutter, ICLR 2019) that decays matrices and kernels, but no biases, norms or gains.
+
+    With ``backbone_lr`` the parameters below ``network.backbone`` learn at ``backbone_lr / lr`` of the others' rate, at
+    all times.
+
+    Raises:
+        UserError: there is a ``backbone_lr``, but nothing beside the backbone learns.
+    """
+    trainable = {name: value for name, value in model.named_parameters() if value.requires_grad}
+    backbone_lr = train.backbone_lr if isinstance(train, ClipTrainConfig) else None
+    if backbone_lr is None:
+        groups = _decay_groups(list(trainable.values()), train.weight_decay)
+    else:
+        backbone = [value for name, value in trainable.items() if name.startswith(_BACKBONE)]
+        rest = [value for name, value in trainable.items() if not name.startswith(_BACKBONE)]
+        if not backbone or not rest:
+            raise UserError("train.backbone_lr is set, but this model has no head beside its backbone: use train.lr")
+        share = {_LR_SHARE: backbone_lr / train.lr}
+        groups = _decay_groups(rest, train.weight_decay)
+        groups += [group | share for group in _decay_groups(backbone, train.weight_decay)]
+    return torch.optim.AdamW(groups, lr=train.lr)
+
+
+def _decay_groups(parameters: list[nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:
     # A gain per channel may be stored as [C, 1]: what counts is in how many dimensions a parameter has an extent.
-    extents = [sum(size > 1 for size in value.shape) for value in trainable]
+    extents = [sum(size > 1 for size in value.shape) for value in parameters]
     groups = [
-        {"params": [v for v, n in zip(trainable, extents, strict=True) if n >= 2], "weight_decay": train.weight_decay},
-        {"params": [v for v, n in zip(trainable, extents, strict=True) if n < 2], "weight_decay": 0.0},
+        {"params": [v for v, n in zip(parameters, extents, strict=True) if n >= 2], "weight_decay": weight_decay},
+        {"params": [v for v, n in zip(parameters, extents, strict=True) if n < 2], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW([group for group in groups if group["params"]], lr=train.lr)
+    return [group for group in groups if group["params"]]
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
-    """Use ``value`` for all parameters from now on."""
+    """Use ``value`` from now on, and its share for the parameters of a backbone with a rate of its own."""
     for group in optimizer.param_groups:
-        group["lr"] = value
+        group["lr"] = value * group.get(_LR_SHARE, 1.0)
 
 
 class LossTerms(nn.Module):
     """A model's loss terms as a forward pass, which is what wrappers that average gradients can see.
 
     Args:
-        model: has ``loss(batch, generator)``, unweighted scalar terms named as the fields of :class:`LossConfig`.
+        model: a :class:`diffhmr.training.task.Learner`.
     """
 
-    def __init__(self, model: HmrModel) -> None:
+    def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
 
-    def forward(self, batch: ImageBatch, seed: int) -> dict[str, Tensor]:
+    def forward(self, batch: ItemBatch, seed: int) -> dict[str, Tensor]:
         """The terms; every random number in them follows from ``seed`` and the items."""
-        return self.model.loss(batch, torch.Generator().manual_seed(seed))
+        return cast(Learner, self.model).loss(batch, torch.Generator().manual_seed(seed))
 
 
-def weighted_sum(terms: Mapping[str, Tensor], weights: LossConfig) -> Tensor:
+def weighted_sum(terms: Mapping[str, Tensor], weights: LossConfig | ClipLossConfig) -> Tensor:
     """The total of the terms, whose names are those of the weights; terms of weight 0 are left out.
 
     Raises:
@@ -98,7 +125,7 @@ class Gradients:
 
 
 def compute_gradients(
-    network: nn.Module, batch: ImageBatch, seed: int, weights: LossConfig, max_norm: float
+    network: nn.Module, batch: ItemBatch, seed: int, weights: LossConfig | ClipLossConfig, max_norm: float
 ) -> Gradients:
     """Replace the gradients of all parameters by those for ``batch``, clipped to ``max_norm``.
 

@@ -39,7 +39,7 @@ class Validation:
         seed: of the hypotheses' noise; the same at every step, so that curves show the weights only.
     """
 
-    dataset: BatchDataset
+    dataset: BatchDataset[ImageBatch]
     body: BodyModel
     sampler: SamplerConfig
     seed: int

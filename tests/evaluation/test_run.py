@@ -31,7 +31,7 @@ from diffhmr.evaluation.table import format_table
 from diffhmr.files import sha256_file
 from diffhmr.geometry.rotation import axis_angle_to_matrix
 from diffhmr.models import build_model
-from diffhmr.training.data import people_for_statistics
+from diffhmr.training.people_task import people_for_statistics
 
 
 def test_the_mean_person_is_upright_whatever_way_people_face(free_body: BodyModel) -> None:

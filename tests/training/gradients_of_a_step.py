@@ -10,6 +10,7 @@ import sys
 import torch
 
 from diffhmr.config_file import load_config
+from diffhmr.training.build import build_task
 from diffhmr.training.loop import Trainer
 from diffhmr.training.processes import join_processes
 
@@ -17,7 +18,7 @@ from diffhmr.training.processes import join_processes
 def main() -> None:
     """Build the trainer of the configuration and save what its first step's backward pass leaves behind."""
     with join_processes() as processes:
-        trainer = Trainer(load_config(sys.argv[1]), processes)
+        trainer = Trainer(build_task(load_config(sys.argv[1]), processes), processes)
         trainer.start()
         trainer.gradients(next(trainer.batches()))
         gradients = {name: value.grad for name, value in trainer.model.named_parameters() if value.grad is not None}

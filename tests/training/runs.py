@@ -11,7 +11,8 @@ from safetensors.torch import load_file
 
 from diffhmr.batch import ImageBatch, Prediction
 from diffhmr.config import ExperimentConfig, SamplerConfig
-from diffhmr.config_file import config_from_dict
+from diffhmr.config_file import AnyExperiment, config_from_dict, require_kind
+from diffhmr.training.build import build_task
 from diffhmr.training.loop import Trainer, run
 from diffhmr.training.processes import Processes
 
@@ -48,18 +49,23 @@ def make_config(folder: Path, **sections: dict[str, Any]) -> ExperimentConfig:
     }
     for name, changes in sections.items():
         settings[name] = {**settings.get(name, {}), **changes}
-    return config_from_dict(settings)
+    return require_kind(config_from_dict(settings), ExperimentConfig, "test")
+
+
+def make_trainer(config: AnyExperiment, processes: Processes = ALONE) -> Trainer[Any, Any]:
+    """What :func:`run` makes of ``config`` before it starts or resumes."""
+    return Trainer(build_task(config, processes), processes)
 
 
 class Killed(Exception):
     """Stands for the end of the process."""
 
 
-def run_until(config: ExperimentConfig, step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def run_until(config: AnyExperiment, step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Train, but let the process end when ``step`` steps are done, before anything of that step is written."""
     update = Trainer.update
 
-    def dying(self: Trainer) -> None:
+    def dying(self: Trainer[Any, Any]) -> None:
         update(self)
         if self.step == step:
             raise Killed

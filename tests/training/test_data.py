@@ -12,7 +12,8 @@ from diffhmr.batch import ImageBatch
 from diffhmr.body.model import BodyModel
 from diffhmr.datasets import build_dataset
 from diffhmr.errors import UserError
-from diffhmr.training.data import StepSampler, StepSlice, people_for_statistics, step_batches
+from diffhmr.training.data import StepSampler, StepSlice, step_batches
+from diffhmr.training.people_task import people_for_statistics
 from tests.training.runs import make_config
 
 

@@ -28,12 +28,14 @@ from diffhmr.datasets.mixture import Mixture
 from diffhmr.errors import UserError
 from diffhmr.fitting.fits import fit_values
 from diffhmr.geometry.camera import project_crop
+from diffhmr.models import HmrModel
 from diffhmr.training.dry_run import dry_run
 from diffhmr.training.fits import FitSupervision
 from diffhmr.training.loop import Trainer, run
+from diffhmr.training.people_task import PeopleTask
 from diffhmr.training.processes import Processes
 from tests.datasets.labelled_samples import Sample, write_sample
-from tests.training.runs import Killed, assert_same_weights, make_config, run_until
+from tests.training.runs import Killed, assert_same_weights, make_config, make_trainer, run_until
 
 ROOT = Path(__file__).parents[2]
 ALONE = Processes(0, 1, torch.device("cpu"))
@@ -224,10 +226,10 @@ def watched_run(config: ExperimentConfig, monkeypatch: pytest.MonkeyPatch) -> li
     scores: list[Tensor] = []
     update = Trainer.update
 
-    def watching(self: Trainer) -> None:
+    def watching(self: Trainer[HmrModel, ImageBatch]) -> None:
         update(self)
-        assert self.fits is not None
-        scores.append(self.fits.fits.score.clone())
+        assert isinstance(self.task, PeopleTask) and self.task.fits is not None
+        scores.append(self.task.fits.fits.score.clone())
 
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "update", watching)
@@ -291,7 +293,7 @@ def test_fits_of_a_run_are_the_static_fits_of_another(tmp_path: Path, sample: Sa
     sources = [config.data.sources[1].model_dump(mode="json", exclude={"weight"})]
     fitting = {"fits": str(config.output / "run/fits/6"), "max_score": 1e5}
     second = fit_config(tmp_path / "second", sample, fitting, data={"sources": sources})
-    trainer = Trainer(second, ALONE)
+    trainer = make_trainer(second)
     trainer.start()
     batch = next(trainer.batches())
     assert bool(targets_of(batch).has_params.any())

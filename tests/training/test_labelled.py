@@ -17,8 +17,9 @@ from diffhmr.config_file import dump_config, load_config
 from diffhmr.datasets import build_dataset
 from diffhmr.datasets.labels import write_labels
 from diffhmr.errors import UserError
-from diffhmr.training.data import StepSlice, people_for_statistics, step_batches
+from diffhmr.training.data import StepSlice, step_batches
 from diffhmr.training.loop import run
+from diffhmr.training.people_task import people_for_statistics
 from diffhmr.training.validation import Validation, hypotheses_picture, validate
 from tests.datasets.labelled_samples import Sample, write_sample
 from tests.training.runs import Oracle, assert_same_weights, make_config, run_until

@@ -18,9 +18,9 @@ from diffhmr.body.model import BodyModel
 from diffhmr.checkpoint import load_checkpoint, load_state, read_metadata, save_state
 from diffhmr.datasets import build_dataset
 from diffhmr.errors import UserError
-from diffhmr.training import loop
-from diffhmr.training.loop import Trainer, run
-from tests.training.runs import ALONE, assert_same_weights, make_config, run_until
+from diffhmr.training import loop, people_task
+from diffhmr.training.loop import run
+from tests.training.runs import assert_same_weights, make_config, make_trainer, run_until
 
 # Whole runs
 
@@ -124,7 +124,7 @@ def test_training_lowers_the_loss(tmp_path: Path) -> None:
         data={"train_items": 8},
         train={"steps": 60, "batch_size": 8, "lr": 3e-3, "validate_every": 100, "picture_every": 100},
     )
-    trainer = Trainer(config, ALONE)
+    trainer = make_trainer(config)
     trainer.start()
     totals = []
     for batch in trainer.batches():
@@ -160,7 +160,7 @@ def test_resuming_fetches_no_weights(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_start_from_other_weights(tmp_path: Path) -> None:
     first = run(make_config(tmp_path / "a"))
     config = make_config(tmp_path / "b").model_copy(update={"init": first})
-    trainer = Trainer(config, ALONE)
+    trainer = make_trainer(config)
     trainer.start()
     for name, value in load_file(first).items():
         assert torch.equal(trainer.model.state_dict()[name], value)
@@ -185,12 +185,12 @@ def test_a_missing_detector_says_what_to_do(tmp_path: Path) -> None:
 
 def test_layout_and_precision_of_the_encoder(tmp_path: Path) -> None:
     image: dict[str, dict[str, Any]] = {"model": {"encoder": {"kind": "image"}}, "data": {"images": True}}
-    trainer = Trainer(make_config(tmp_path, **image, train={"amp": "bf16"}), ALONE)
+    trainer = make_trainer(make_config(tmp_path, **image, train={"amp": "bf16"}))
     weight = trainer.model.state_dict()["encoder.resnet.conv1.weight"]
     assert weight.is_contiguous(memory_format=torch.channels_last)
     assert trainer.model.encoder_autocast == torch.bfloat16
     assert trainer._copy.encoder_autocast is None
-    assert Trainer(make_config(tmp_path), ALONE).model.encoder_autocast is None
+    assert make_trainer(make_config(tmp_path)).model.encoder_autocast is None
 
 
 # What stops a run
@@ -217,7 +217,7 @@ def test_resume_names_the_settings_that_changed(tmp_path: Path, monkeypatch: pyt
     run_until(config, 1, monkeypatch)  # no state yet: the settings are those of config.yaml
     changed = make_config(tmp_path, train={"lr": 0.5, "log_every": 5}, data={"occluder": 0.0})
     for _ in range(2):
-        with pytest.raises(UserError, match=r"other settings: data\.occluder, train\.lr;") as caught:
+        with pytest.raises(UserError, match=r"other settings: train\.lr, data\.occluder;") as caught:
             run(changed, resume=True)
         assert "log_every" not in str(caught.value)
         run_until(config, 5, monkeypatch)
@@ -254,7 +254,7 @@ def poison(monkeypatch: pytest.MonkeyPatch, item: int) -> None:
 
         return Poisoned()
 
-    monkeypatch.setattr(loop, "build_dataset", build)
+    monkeypatch.setattr(people_task, "build_dataset", build)
 
 
 def test_a_loss_that_is_not_finite_names_the_item(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -281,7 +281,7 @@ def test_a_loss_that_is_not_finite_names_the_item(tmp_path: Path, monkeypatch: p
 
 
 def test_weights_that_went_astray_are_told_from_bad_items(tmp_path: Path) -> None:
-    trainer = Trainer(make_config(tmp_path), ALONE)
+    trainer = make_trainer(make_config(tmp_path))
     trainer.start()
     batch = next(trainer.batches())
     next(trainer.model.parameters()).data.fill_(float("inf"))

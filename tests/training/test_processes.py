@@ -14,9 +14,8 @@ import torch
 from diffhmr.config import ExperimentConfig
 from diffhmr.config_file import dump_config
 from diffhmr.errors import UserError
-from diffhmr.training.loop import Trainer
 from diffhmr.training.processes import Processes
-from tests.training.runs import ALONE, ROOT, make_config
+from tests.training.runs import ROOT, make_config, make_trainer
 
 
 def test_batches_must_divide_equally() -> None:
@@ -26,7 +25,7 @@ def test_batches_must_divide_equally() -> None:
 
 
 def gradients_alone(config: ExperimentConfig) -> dict[str, torch.Tensor]:
-    trainer = Trainer(config, ALONE)
+    trainer = make_trainer(config)
     trainer.start()
     trainer.gradients(next(trainer.batches()))
     return {name: value.grad for name, value in trainer.model.named_parameters() if value.grad is not None}

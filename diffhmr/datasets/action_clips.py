@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from diffhmr.body.model import BodyModel
 from diffhmr.clip_batch import ActionBatch
 from diffhmr.config_clips import ClipDataConfig
-from diffhmr.datasets.clips import SyntheticClips
+from diffhmr.datasets.clips import SyntheticClips, parse_activities
 from diffhmr.datasets.synthetic import Split
 from diffhmr.errors import UserError
 from diffhmr.random import Stream, hash64, item_seeds
@@ -39,6 +39,7 @@ class ActionClips:
             raise UserError("data.motions does not say what people do: leave it out, actions are procedural")
         if len(self.classes) < 2:
             raise UserError("data.activities must name at least two activities: they are the classes")
+        parse_activities(self.classes)  # refuses one that is named twice
         self._seed, self._split = config.seed, split
         alike = config.model_copy(update={"test_frames": config.frames})
         self._members = [

@@ -103,11 +103,12 @@ def map_joints(recording: Recording, given: Mapping[str, str] | None = None) -> 
             f"{recording.name}: cannot tell which joints are {', '.join(missing)}; {_joint_list(recording)}; "
             "write a mapping file (lines such as 'left_knee: NAME') and give it with --mapping"
         )
-    if "head" not in joints:
-        heads = [k for k, name in enumerate(recording.joint_names) if "".join(_words(name)).endswith("head")]
-        joints.update({"head": heads[0]} if heads else {})
     joints.setdefault("pelvis", _common(recording, joints["left_hip"], joints["right_hip"]))
     joints.setdefault("spine3", _common(recording, joints["left_shoulder"], joints["right_shoulder"]))
+    if "head" not in joints:
+        named = [k for k, name in enumerate(recording.joint_names) if "".join(_words(name)).endswith("head")]
+        heads = [k for k in named if recording.path(joints["spine3"], k)]
+        joints.update({"head": heads[0]} if heads else {})
     _check_tree(recording, joints)
     return BodyMap(joints, *_trunk(recording, joints))
 
@@ -184,16 +185,19 @@ def _common(recording: Recording, first: int, second: int) -> int:
 
 
 def _check_tree(recording: Recording, joints: dict[str, int]) -> None:
+    lines = [["spine3", "head"] if "head" in joints else []]
+    if joints["spine3"] != joints["pelvis"]:  # of a rig without a trunk they are one
+        lines.append(["pelvis", "spine3"])
     for side in SIDES:
-        for chain in _CHAINS:
-            line = [f"{side}_{part}" for part in chain if f"{side}_{part}" in joints]
-            for above, below in itertools.pairwise(line):
-                if not recording.path(joints[above], joints[below]):
-                    names = recording.joint_names[joints[above]], recording.joint_names[joints[below]]
-                    raise UserError(
-                        f"{recording.name}: {above} would be {names[0]} and {below} {names[1]}, which is not below it; "
-                        f"{_joint_list(recording)}; give the right ones in a mapping file with --mapping"
-                    )
+        for chain, start in zip(_CHAINS, ("pelvis", "spine3"), strict=True):
+            lines.append([start, *(name for part in chain if (name := f"{side}_{part}") in joints)])
+    for above, below in itertools.chain.from_iterable(map(itertools.pairwise, lines)):
+        if not recording.path(joints[above], joints[below]):
+            names = recording.joint_names[joints[above]], recording.joint_names[joints[below]]
+            raise UserError(
+                f"{recording.name}: {above} would be {names[0]} and {below} {names[1]}, which is not below it; "
+                f"{_joint_list(recording)}; give the right ones in a mapping file with --mapping"
+            )
 
 
 def _joint_list(recording: Recording) -> str:

@@ -33,6 +33,10 @@ _UPRIGHT = np.cos(np.deg2rad(30))
 _LEVEL = np.array([1.0, 0.0, 1.0])
 
 
+SMPL_JOINTS = "SMPL's own joints"
+"""Where an :class:`Alignment` comes from that needs no reading: rotations can be taken over as they are."""
+
+
 @dataclass(frozen=True, eq=False)
 class Alignment:
     """A rig read as a body.
@@ -40,8 +44,7 @@ class Alignment:
     Attributes:
         frames: for each joint of the recording that carries a part of the body, the rotation ``[3, 3]`` from SMPL's
             axes to the joint's: with G the joint's rotation in the world, G times this is that of SMPL's bone.
-        source: what it was read from: "SMPL's own joints", "zero pose", "first frame" or
-            "bones and hinges".
+        source: what it was read from: :data:`SMPL_JOINTS`, "zero pose", "first frame" or "bones and hinges".
     """
 
     frames: dict[int, np.ndarray]
@@ -52,7 +55,7 @@ def align(recording: Recording, body_map: BodyMap, rest: RestBody) -> Alignment:
     """Read the rig of ``recording``, whose world has y up."""
     zero = _Pose(recording.zero_pose(), body_map)
     if body_map.is_smpl and zero.is_standing(_T_POSE) and zero.has_arms_out():
-        return Alignment(dict.fromkeys(body_map.joints.values(), zero.body), "SMPL's own joints")
+        return Alignment(dict.fromkeys(body_map.joints.values(), zero.body), SMPL_JOINTS)
     if zero.is_standing(_STRAIGHT):
         return Alignment(_from_pose(zero, body_map, rest), "zero pose")
     first = _Pose(recording.frame(0), body_map)

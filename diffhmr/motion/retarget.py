@@ -24,7 +24,7 @@ from diffhmr.motion.directions import between_turns, shortest_turn, unit
 from diffhmr.motion.feet import lift_balls, on_floor
 from diffhmr.motion.joint_names import SIDES, BodyMap, carriers, map_joints
 from diffhmr.motion.rest_body import RestBody
-from diffhmr.motion.rest_pose import Alignment, align
+from diffhmr.motion.rest_pose import SMPL_JOINTS, Alignment, align
 from diffhmr.motion.sequence import Motion
 from diffhmr.motion.skeleton import Recording
 
@@ -81,7 +81,8 @@ def retarget(
     _check_limbs(recording, body_map, points)
     alignment = align(recording, body_map, rest)
     bones = _bones(recording, body_map, alignment, turns)
-    if not body_map.is_smpl:
+    foreign = alignment.source != SMPL_JOINTS
+    if foreign:
         _point_limbs(bones, body_map, points, rest)
         _point_trunk(bones, body_map, points, rest)
     rotations = bones.copy()
@@ -92,7 +93,7 @@ def retarget(
     to_hips = (rest.between("pelvis", "left_hip") + rest.between("pelvis", "right_hip")) / 2
     motion = Motion(rotations, hips - bones[:, 0] @ to_hips, recording.fps, recording.name)
     motion = on_floor(motion, rest)
-    if not body_map.is_smpl:
+    if foreign:
         motion = lift_balls(motion, rest)
     limbs, trunk = bone_angles(motion, rest, body_map, points)
     return Retargeted(motion, limbs, trunk, scale, alignment.source)
@@ -192,7 +193,7 @@ def _bones(recording: Recording, body_map: BodyMap, alignment: Alignment, turns:
             for part, following in zip(chain, (*chain[1:], ""), strict=True):
                 name = f"{side}_{part}"
                 bones[:, _INDEX[name]] = bones[:, _INDEX[parent]]
-                if name in joints:
+                if name in joints and joints[name] in alignment.frames:
                     on_bone = carriers(recording, body_map, name, f"{side}_{following}") if part in _TWISTING else []
                     bones[:, _INDEX[name]] = carried(*(on_bone or [joints[name]]))
                 parent = name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -132,6 +133,37 @@ def test_joints_that_are_not_below_one_another_are_refused() -> None:
     recording = skeleton(named(LIMBS["Mixamo"]))
     with pytest.raises(UserError, match="not below"):
         map_joints(recording, {"left_knee": "mixamorig:RightLeg"})
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"pelvis": "mixamorig:LeftUpLeg"}, "pelvis would be mixamorig:LeftUpLeg and spine3 Chest"),
+        ({"pelvis": "Neck"}, "pelvis would be Neck"),
+        ({"pelvis": "Spine"}, "pelvis would be Spine and left_hip mixamorig:LeftUpLeg"),
+        ({"spine3": "Neck"}, "spine3 would be Neck and left_collar mixamorig:LeftShoulder"),
+        ({"spine3": "mixamorig:LeftShoulder"}, "spine3 would be mixamorig:LeftShoulder and left_collar"),
+        ({"head": "mixamorig:LeftLeg"}, "spine3 would be Chest and head mixamorig:LeftLeg"),
+    ],
+)
+def test_trunks_of_mapping_files_are_checked(given: dict[str, str], message: str) -> None:
+    recording = skeleton(named(LIMBS["Mixamo"]))
+    with pytest.raises(UserError, match="not below") as raised:
+        map_joints(recording, given)
+    assert message in str(raised.value) and "\n" not in str(raised.value)
+
+
+def test_trunks_that_fit_are_taken() -> None:
+    recording = skeleton(named(LIMBS["Mixamo"]))
+    found = map_joints(recording, {"pelvis": "Hips", "spine3": "Spine", "head": "Neck"})
+    assert [recording.joint_names[k] for k in found.spine] == ["Spine"]
+    assert [recording.joint_names[k] for k in found.neck] == ["Chest", "Neck"]
+    both = map_joints(recording, {"spine3": "Hips"})  # a trunk in one piece
+    assert both.spine == () and both.joints["pelvis"] == both.joints["spine3"]
+    # What is called a head and is no part of the trunk is none.
+    prop = skeleton(named(LIMBS["Mixamo"]), (("DrumHead", "mixamorig:RightLeg"),))
+    headless = replace(prop, joint_names=tuple("Top" if name == "Head" else name for name in prop.joint_names))
+    assert "head" not in map_joints(headless).joints
 
 
 @pytest.mark.parametrize(

@@ -111,6 +111,20 @@ def test_any_number_of_spine_joints(rest: RestBody) -> None:
         assert differences(result.motion, truth, "head") < 6.0
 
 
+@pytest.mark.parametrize("kind", ["A-pose", "bones along x"])
+def test_smpls_names_on_another_rig_are_no_smpl(rest: RestBody, kind: str) -> None:
+    """All 24 names in SMPL's tree, but a zero pose of its own: rotations cannot be taken over, hands have no frame."""
+    truth = squats(rest)
+    recording = rig(truth, rest, RIGS[kind], {name: name for name in INDEX})
+    assert map_joints(recording).is_smpl
+    result = retarget(recording, rest)
+    assert result.rest_pose == READ_FROM[kind] and result.limb_degrees < 1e-4 and result.trunk_degrees < 0.1
+    assert differences(result.motion, truth, "pelvis", *LIMBS) < (0.2 if kind == "A-pose" else 6.0)
+    hands = [[INDEX[f"{side}_{part}"] for side in ("left", "right")] for part in ("wrist", "hand")]
+    bones = result.motion.global_rotations()
+    np.testing.assert_allclose(bones[:, hands[1]], bones[:, hands[0]], atol=1e-12)  # straight
+
+
 def test_limbs_without_collars_or_toes(rest: RestBody) -> None:
     truth = squats(rest)
     left_out = ("left_collar", "right_collar", "left_foot", "right_foot", "head", "neck")

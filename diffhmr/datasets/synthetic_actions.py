@@ -17,7 +17,7 @@ from diffhmr.errors import UserError
 from diffhmr.random import Stream, hash64, item_seeds
 
 
-class ActionClips:
+class SyntheticActions:
     """Clips of ``config.frames`` frames in all splits, of one person who performs one of ``config.activities``.
 
     Item k shows the clip k of :class:`SyntheticClips` with its activity alone. Any ``len(activities)`` items from a

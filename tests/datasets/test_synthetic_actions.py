@@ -8,8 +8,8 @@ import torch
 
 from diffhmr.body.model import BodyModel
 from diffhmr.config_clips import ClipDataConfig
-from diffhmr.datasets.action_clips import ActionClips
 from diffhmr.datasets.clips import SyntheticClips
+from diffhmr.datasets.synthetic_actions import SyntheticActions
 from diffhmr.errors import UserError
 
 ACTIVITIES = ("walk", "squat", "punch")
@@ -18,7 +18,7 @@ DATA = ClipDataConfig(frames=10, test_frames=30, activities=ACTIVITIES, test_ite
 
 def test_clips_one_by_one_or_in_a_batch(toy_body: BodyModel) -> None:
     for split in ("train", "test"):
-        clips = ActionClips(toy_body, DATA, split)
+        clips = SyntheticActions(toy_body, DATA, split)
         batch = clips.__getitems__([7, 2, 4, 0])
         assert batch.keypoints.shape == (4, 1, 10, 17, 3)
         for place, index in enumerate([7, 2, 4, 0]):
@@ -28,7 +28,7 @@ def test_clips_one_by_one_or_in_a_batch(toy_body: BodyModel) -> None:
 
 
 def test_each_clip_shows_its_activity(toy_body: BodyModel) -> None:
-    clips = ActionClips(toy_body, DATA, "train")
+    clips = SyntheticActions(toy_body, DATA, "train")
     batch = clips.__getitems__(range(6))
     for index in range(6):
         name = ACTIVITIES[int(batch.label[index])]
@@ -37,15 +37,15 @@ def test_each_clip_shows_its_activity(toy_body: BodyModel) -> None:
 
 
 def test_all_activities_are_equally_frequent_in_an_order_of_the_seed(toy_body: BodyModel) -> None:
-    clips = ActionClips(toy_body, DATA, "test")
+    clips = SyntheticActions(toy_body, DATA, "test")
     assert len(clips) == 31 and clips.classes == ACTIVITIES
     labels = clips.labels(np.arange(3000))
     assert np.array_equal(np.sort(labels.reshape(-1, 3), axis=1), np.tile(np.arange(3), (1000, 1)))
     orders, counts = np.unique(labels.reshape(-1, 3), axis=0, return_counts=True)
     assert len(orders) == 6 and counts.min() > 120
-    other = ActionClips(toy_body, DATA.model_copy(update={"seed": 1}), "test")
+    other = SyntheticActions(toy_body, DATA.model_copy(update={"seed": 1}), "test")
     assert not np.array_equal(other.labels(np.arange(30)), labels[:30])
-    assert not np.array_equal(ActionClips(toy_body, DATA, "train").labels(np.arange(30)), labels[:30])
+    assert not np.array_equal(SyntheticActions(toy_body, DATA, "train").labels(np.arange(30)), labels[:30])
 
 
 def test_what_gives_no_classes_is_refused(toy_body: BodyModel) -> None:
@@ -56,6 +56,6 @@ def test_what_gives_no_classes_is_refused(toy_body: BodyModel) -> None:
         ({"motions": Path("folder")}, "does not say what people do"),
     ):
         with pytest.raises(UserError, match=message):
-            ActionClips(toy_body, DATA.model_copy(update=changes), "train")
+            SyntheticActions(toy_body, DATA.model_copy(update=changes), "train")
     with pytest.raises(IndexError):
-        ActionClips(toy_body, DATA, "test").__getitems__([31])
+        SyntheticActions(toy_body, DATA, "test").__getitems__([31])

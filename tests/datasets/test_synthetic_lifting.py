@@ -11,7 +11,7 @@ from diffhmr.clip_batch import LiftingBatch
 from diffhmr.config_clips import ClipAugmentConfig, ClipDataConfig, ClipNoiseConfig
 from diffhmr.datasets.clips import SyntheticClips
 from diffhmr.datasets.corruption import Corruption
-from diffhmr.datasets.lifting_clips import LiftingClips, corrupted, corruption_of
+from diffhmr.datasets.synthetic_lifting import SyntheticLifting, corrupted, corruption_of
 
 CLEAN = ClipNoiseConfig(jitter=0, outlier=0, drop_point=0, drop_limb=0, drop_frame=0, drop_hidden=0, swap=0)
 DATA = ClipDataConfig(frames=12, test_frames=20, keypoint_noise=CLEAN, occluder=0, truncation=0)
@@ -19,7 +19,7 @@ DATA = ClipDataConfig(frames=12, test_frames=20, keypoint_noise=CLEAN, occluder=
 
 @pytest.mark.parametrize("task", ["pretrain", "pose3d"])
 def test_clips_one_by_one_or_in_a_batch(task: str, toy_body: BodyModel) -> None:
-    clips = LiftingClips(toy_body, DATA, "train", task)
+    clips = SyntheticLifting(toy_body, DATA, "train", task)
     batch = clips.__getitems__([5, 0, 3])
     for place, index in enumerate([5, 0, 3]):
         one = clips.__getitems__([index])
@@ -27,11 +27,11 @@ def test_clips_one_by_one_or_in_a_batch(task: str, toy_body: BodyModel) -> None:
             assert torch.equal(getattr(one, field.name)[0], getattr(batch, field.name)[place]), field.name
     assert len(clips) == DATA.train_items
     assert clips.__getitems__([1]).positions.shape == (1, 12, 17, 3)
-    assert LiftingClips(toy_body, DATA, "test", task).__getitems__([1]).positions.shape == (1, 20, 17, 3)
+    assert SyntheticLifting(toy_body, DATA, "test", task).__getitems__([1]).positions.shape == (1, 20, 17, 3)
 
 
 def test_positions_are_those_of_the_body(toy_body: BodyModel) -> None:
-    lifting = LiftingClips(toy_body, DATA, "test", "pose3d").__getitems__(range(4))
+    lifting = SyntheticLifting(toy_body, DATA, "test", "pose3d").__getitems__(range(4))
     clips, focal = SyntheticClips(toy_body, DATA, "test").with_focal(range(4))
     assert clips.targets is not None and clips.targets.position is not None
     params = clips.targets.params
@@ -52,7 +52,7 @@ def test_positions_are_those_of_the_body(toy_body: BodyModel) -> None:
 
 def test_far_people_are_seen_as_in_the_positions(free_body: BodyModel) -> None:
     """What is left between detections without errors and positions is perspective, and how the joints are defined."""
-    lifting = LiftingClips(free_body, DATA, "train", "pose3d").__getitems__(range(16))
+    lifting = SyntheticLifting(free_body, DATA, "train", "pose3d").__getitems__(range(16))
     assert lifting.mm_per_unit is not None
     error = (lifting.keypoints - lifting.positions)[..., :2].norm(dim=-1) * lifting.mm_per_unit[..., None]
     seen = lifting.keypoints[..., 2] > 0
@@ -63,11 +63,11 @@ def test_far_people_are_seen_as_in_the_positions(free_body: BodyModel) -> None:
 
 def test_pretraining_sees_corrupted_positions(toy_body: BodyModel) -> None:
     without = ClipAugmentConfig(noise=False, mask_joint=0, mask_frame=0)
-    clean = LiftingClips(toy_body, DATA.model_copy(update={"augment": without}), "train", "pretrain")
+    clean = SyntheticLifting(toy_body, DATA.model_copy(update={"augment": without}), "train", "pretrain")
     batch = clean.__getitems__(range(8))
     assert torch.equal(batch.keypoints[..., :2], batch.positions[..., :2])
     assert (batch.keypoints[..., 2] == 1).all()
-    seen = LiftingClips(toy_body, DATA, "train", "pretrain").__getitems__(range(8))
+    seen = SyntheticLifting(toy_body, DATA, "train", "pretrain").__getitems__(range(8))
     assert torch.equal(seen.positions, batch.positions)
     hidden = (seen.keypoints == 0).all(-1)
     assert 0.03 < hidden.float().mean() < 0.35
@@ -76,6 +76,6 @@ def test_pretraining_sees_corrupted_positions(toy_body: BodyModel) -> None:
     torch.testing.assert_close(again.keypoints, seen.keypoints, atol=1e-5, rtol=0)
     assert corruption_of(without) == Corruption(None, 0.0, 0.0)
     # What is validated on is detected.
-    test = LiftingClips(toy_body, DATA, "val", "pretrain").__getitems__(range(2))
-    detected = LiftingClips(toy_body, DATA, "val", "pose3d").__getitems__(range(2))
+    test = SyntheticLifting(toy_body, DATA, "val", "pretrain").__getitems__(range(2))
+    detected = SyntheticLifting(toy_body, DATA, "val", "pose3d").__getitems__(range(2))
     assert torch.equal(test.keypoints, detected.keypoints)

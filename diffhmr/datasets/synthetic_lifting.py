@@ -22,7 +22,7 @@ _JOINTS = extended(H36M17, ("pelvis",))
 assert SMPL24.joint_names[0] == "pelvis"
 
 
-class LiftingClips:
+class SyntheticLifting:
     """Synthetic clips as :class:`LiftingBatch`; item k is the clip k of :class:`SyntheticClips`.
 
     Positions are those of a camera that sees every frame without perspective, in the scale that the real one has at the

@@ -132,12 +132,16 @@ def mirror(params: SmplParams, joints3d: Tensor, where: Tensor) -> tuple[SmplPar
         joints3d: ``[B, 49, 4]`` SPIN49 in the camera's frame, and confidence.
         where: which of them.
     """
-    sign = params.betas.new_tensor([-1, 1, 1])
-    rotations = params.rotations[:, list(SMPL24.flip)] * sign[:, None] * sign
-    rotations = torch.where(where[:, None, None, None], rotations, params.rotations)
+    rotations = torch.where(where[:, None, None, None], mirror_rotations(params.rotations), params.rotations)
     mirrored = joints3d[:, list(SPIN49.flip)] * joints3d.new_tensor([-1, 1, 1, 1])
     joints3d = torch.where(where[:, None, None], mirrored, joints3d)
     return SmplParams.from_rotations(rotations, params.betas), joints3d
+
+
+def mirror_rotations(rotations: Tensor) -> Tensor:
+    """Rotations ``[..., 24, 3, 3]`` of SMPL's joints as a mirror in the plane x = 0 shows them."""
+    sign = rotations.new_tensor([-1, 1, 1])
+    return rotations[..., list(SMPL24.flip), :, :] * sign[:, None] * sign
 
 
 def exchange_sides(points: Tensor, where: Tensor) -> Tensor:

@@ -42,6 +42,11 @@ class Part:
     seeds: Seeds
 
 
+def from_files(config: ClipDataConfig, split: Split) -> bool:
+    """Whether the clips of a split come from files: those of training by ``kind``, others where a file is named."""
+    return config.kind == "files" and (split == "train" or config.validation is not None)
+
+
 def sources_of(config: ClipDataConfig, split: Split) -> tuple[ClipSourceConfig, ...]:
     """The files of a split: those of ``sources`` in training, else ``validation``."""
     if split == "train":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from diffhmr.body.model import BodyModel
 from diffhmr.config import DataConfig
 from diffhmr.config_clips import ClipDataConfig
-from diffhmr.datasets.clip_files.mesh_clips import MeshFileClips
+from diffhmr.datasets.clip_files.mesh_clips import MeshClips
 from diffhmr.datasets.clip_files.order import from_files
 from diffhmr.datasets.clips import SyntheticClips
 from diffhmr.datasets.labelled import LabelledPeople
@@ -30,7 +30,7 @@ def build_dataset(config: DataConfig, body: BodyModel, split: Split) -> Syntheti
     return SyntheticPeople(body, config, split)
 
 
-def build_clip_dataset(config: ClipDataConfig, body: BodyModel, split: Split) -> SyntheticClips | MeshFileClips:
+def build_clip_dataset(config: ClipDataConfig, body: BodyModel, split: Split) -> SyntheticClips | MeshClips:
     """The clips of ``config`` for one split, for the task ``mesh``.
 
     Training clips are those of ``config.kind``; the others are those of ``config.validation``, or synthetic where it
@@ -40,5 +40,5 @@ def build_clip_dataset(config: ClipDataConfig, body: BodyModel, split: Split) ->
         UserError: a file or folder that the settings name cannot be used.
     """
     if from_files(config, split):
-        return MeshFileClips(config, split)
+        return MeshClips(config, split)
     return SyntheticClips(body, config, split)

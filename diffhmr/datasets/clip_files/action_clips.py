@@ -29,7 +29,7 @@ from diffhmr.random import Floats, Stream, uniforms
 PEOPLE = 2
 
 
-class ActionFileClips:
+class ActionClips:
     """Recordings as batches of ``config.frames`` frames; give indices to ``__getitems__`` many at a time.
 
     Outside of training the frames are evenly spaced and nothing is mirrored.

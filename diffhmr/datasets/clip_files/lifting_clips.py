@@ -47,7 +47,7 @@ class LiftingSequence:
     camera: str | None = None
 
 
-class LiftingFileClips:
+class LiftingClips:
     """Clips of ``config.frames`` frames as batches, without corruption; give indices to ``__getitems__``.
 
     In 3D pose estimation keypoints are those of a detector. In pretraining, whose clips are corrupted afterwards, those

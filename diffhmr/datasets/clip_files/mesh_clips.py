@@ -37,7 +37,7 @@ class MeshSequence:
     batch: ClipBatch
 
 
-class MeshFileClips:
+class MeshClips:
     """Clips of ``config.frames`` frames as batches; give indices to ``__getitems__`` many at a time.
 
     Training clips begin every ``config.stride`` frames and are mirrored at random; those of the other splits follow

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from diffhmr.body.joints import COCO17
+from diffhmr.body.joints import COCO17, H36M17
 
 Colour = tuple[float, float, float]
 
@@ -35,6 +35,15 @@ _LIMBS = (
 )
 COCO17_EDGES = tuple((COCO17.joint_names.index(first), COCO17.joint_names.index(second)) for first, second in _LIMBS)
 """Pairs of COCO-17 joints that a limb, or the line of the face, connects."""
+
+
+_H36M17_PARENTS = (0, 0, 1, 2, 0, 4, 5, 0, 7, 8, 9, 8, 11, 12, 8, 14, 15)
+H36M17_EDGES = tuple((parent, child) for child, parent in enumerate(_H36M17_PARENTS) if child)
+"""Pairs of H36M-17 joints that a bone connects, the pelvis first."""
+H36M17_COLOURS = tuple(
+    {"left": LEFT, "right": RIGHT}.get(H36M17.joint_names[child].split("_")[0], MIDDLE) for _, child in H36M17_EDGES
+)
+"""One per edge: blue for the person's left side, orange for the right, green for the trunk."""
 
 
 def edge_colours(edges: Sequence[tuple[int, int]] = COCO17_EDGES) -> list[Colour]:

@@ -10,9 +10,17 @@ from torch import nn
 
 from diffhmr.batch import ImageBatch
 from diffhmr.config import LossConfig, TrainConfig
+from diffhmr.config_clips import ClipTrainConfig
 from diffhmr.errors import UserError
 from diffhmr.models.unet1d import UnetDenoiser
-from diffhmr.training.steps import build_optimizer, compute_gradients, learning_rate, step_seed, weighted_sum
+from diffhmr.training.steps import (
+    build_optimizer,
+    compute_gradients,
+    learning_rate,
+    set_learning_rate,
+    step_seed,
+    weighted_sum,
+)
 
 
 def test_learning_rate_warms_up_and_decays() -> None:
@@ -46,6 +54,52 @@ def test_decay_spares_the_gains_of_the_unet() -> None:
     kernels = {id(value) for name, value in model.named_parameters() if name.endswith("weight")}
     assert gains and gains <= spared
     assert kernels == decayed
+
+
+class OnBackbone(nn.Module):
+    """The parameters of a model on clips, as far as names matter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = nn.ModuleDict({"backbone": nn.Linear(3, 3), "head": nn.Linear(3, 2)})
+
+
+@pytest.mark.parametrize("share", [0.1, 3.0])
+def test_the_backbone_learns_at_its_own_rate(share: float) -> None:
+    """AdamW's first step is as long as the learning rate, whatever the gradient: in warm-up and at the end alike."""
+    train = ClipTrainConfig(lr=0.01, backbone_lr=0.01 * share, warmup_steps=4, steps=20, weight_decay=0.0)
+    for step in (0, 4, 12):
+        model = OnBackbone()
+        before = {name: value.detach().clone() for name, value in model.named_parameters()}
+        optimizer = build_optimizer(model, train)
+        sum(value.sum() for value in model.parameters()).backward()  # type: ignore[union-attr]
+        set_learning_rate(optimizer, learning_rate(step, train))
+        optimizer.step()
+        moved = {name: float((value.detach() - before[name]).abs().mean()) for name, value in model.named_parameters()}
+        rate = learning_rate(step, train)
+        for name, distance in moved.items():
+            assert distance == pytest.approx(rate * (share if ".backbone." in name else 1), rel=1e-3), name
+
+
+def test_a_rate_of_the_backbone_survives_the_state() -> None:
+    train = ClipTrainConfig(lr=0.01, backbone_lr=0.001)
+    groups = build_optimizer(OnBackbone(), train).param_groups
+    assert [(group["weight_decay"] > 0, group.get("lr_share")) for group in groups] == [
+        (True, None), (False, None), (True, pytest.approx(0.1)), (False, pytest.approx(0.1)),
+    ]  # fmt: skip
+    other = build_optimizer(OnBackbone(), train)
+    other.load_state_dict(build_optimizer(OnBackbone(), train).state_dict())
+    set_learning_rate(other, 0.5)
+    assert [group["lr"] for group in other.param_groups] == pytest.approx([0.5, 0.5, 0.05, 0.05])
+    assert all("lr_share" not in group for group in build_optimizer(OnBackbone(), ClipTrainConfig()).param_groups)
+
+
+def test_a_rate_of_the_backbone_needs_one() -> None:
+    for model in (nn.Linear(2, 2), OnBackbone()):
+        if isinstance(model, OnBackbone):
+            model.network["head"].requires_grad_(False)
+        with pytest.raises(UserError, match=r"backbone_lr is set, but this model has no head beside its backbone"):
+            build_optimizer(model, ClipTrainConfig(backbone_lr=0.1))
 
 
 def test_total_is_the_weighted_sum() -> None:

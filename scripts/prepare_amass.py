@@ -16,8 +16,6 @@ import argparse
 import fnmatch
 import json
 import sys
-import zipfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +28,7 @@ from scipy.spatial.transform import Rotation
 from diffhmr.command_line import run_command
 from diffhmr.errors import UserError
 from diffhmr.files import atomic_path
+from diffhmr.motion.amass_layout import FRAMERATE_KEYS, NUM_SHARED_JOINTS, UNREADABLE
 from scripts.preparation import job
 from scripts.preparation.job import COUNT, FileKind, Finding, Piece, State
 
@@ -41,14 +40,10 @@ SPLITS = {
 """Subsets of these splits, each under its names in both kinds of archives; all others are for training."""
 
 TRAIN = "train"
-NUM_JOINTS = 22
-"""Root and body joints, which SMPL+H and SMPL-X have in common with SMPL; SMPL's hands, 22 and 23, stay straight."""
-
 MAX_TURN = np.pi / 2
 """Radians that a joint turns between frames of a recording at most: more is a broken frame, not a motion."""
 
 _PATTERNS = ("*_poses.npz", "*_stageii.npz")
-_FRAMERATE_KEYS = ("mocap_framerate", "mocap_frame_rate")
 _SOURCE_FRAME_BYTES = 1350  # of a recording of SMPL+H, 120 frames per second in most
 _SOURCE_FPS = 120
 _FORMAT = "diffhmr-poses"
@@ -136,7 +131,7 @@ class Amass:
             else:
                 chosen = frame_indices(len(recorded), framerate, self.fps)
                 frames = np.zeros((len(chosen), 72), np.float32)
-                frames[:, : 3 * NUM_JOINTS] = recorded[chosen]
+                frames[:, : 3 * NUM_SHARED_JOINTS] = recorded[chosen]
                 poses.append(frames)
                 begins.append(np.arange(len(chosen)) == 0)
         return {
@@ -184,16 +179,16 @@ def read_recording(path: Path) -> tuple[np.ndarray, float]:
     try:
         with np.load(path, allow_pickle=False) as content:
             poses = content["poses"]
-            framerate = float(content[next(key for key in _FRAMERATE_KEYS if key in content.files)])
-    except (OSError, ValueError, KeyError, TypeError, EOFError, StopIteration, zipfile.BadZipFile, zlib.error) as error:
+            framerate = float(content[next(key for key in FRAMERATE_KEYS if key in content.files)])
+    except (*UNREADABLE, StopIteration) as error:
         reason = str(error) or type(error).__name__
         raise UserError(f"{path} is no readable recording with poses and a frame rate ({reason}); {remedy}") from error
-    if poses.ndim != 2 or poses.shape[1] < 3 * NUM_JOINTS or poses.dtype.kind != "f":
+    if poses.ndim != 2 or poses.shape[1] < 3 * NUM_SHARED_JOINTS or poses.dtype.kind != "f":
         raise UserError(
             f"{path}: poses has shape {poses.shape} and type {poses.dtype}, expected (frames, at least "
-            f"{3 * NUM_JOINTS}) numbers; {remedy}"
+            f"{3 * NUM_SHARED_JOINTS}) numbers; {remedy}"
         )
-    poses = poses[:, : 3 * NUM_JOINTS].astype(np.float64)
+    poses = poses[:, : 3 * NUM_SHARED_JOINTS].astype(np.float64)
     if not np.isfinite(poses).all() or not np.isfinite(framerate) or framerate <= 0:
         raise UserError(f"{path}: poses or frame rate ({framerate}) are not finite and positive; {remedy}")
     return poses, framerate
@@ -246,7 +241,7 @@ def read_meta(path: Path) -> tuple[int, dict[str, Any]]:
             if not isinstance(meta, dict):
                 raise ValueError("its meta data are no table")
             return len(content["begins"]), meta
-    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+    except (*UNREADABLE, AttributeError) as error:
         raise UserError(f"{path} was not made by this command ({error}); move it away") from error
 
 

@@ -7,7 +7,6 @@ and ``mocap_framerate``. The world of AMASS has z up.
 from __future__ import annotations
 
 import logging
-import zipfile
 from functools import lru_cache
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from diffhmr.errors import UserError
+from diffhmr.motion.amass_layout import FRAMERATE_KEYS, NUM_SHARED_JOINTS, Z_UP_TO_Y_UP, frame_rate, read_fields
 from diffhmr.random import Floats, Seeds, Stream, uniforms
 
 _log = logging.getLogger(__name__)
@@ -22,11 +22,7 @@ _log = logging.getLogger(__name__)
 FRAMES_PER_SECOND = 10.0
 """Frames kept per second: neighbouring frames of a recording are nearly the same pose."""
 
-_NUM_JOINTS = 22
-_FRAMERATE_KEYS = ("mocap_framerate", "mocap_frame_rate")
 _DEFAULT_FRAMERATE = 60.0
-# z up to y up.
-_TO_Y_UP = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]])
 
 
 class MotionArchive:
@@ -50,8 +46,9 @@ class MotionArchive:
         chosen = (uniforms(item_seeds, Stream.POSE_ARCHIVE, 1)[:, 0] * len(self._frames)).astype(np.int64)
         vectors = self._frames[chosen].astype(np.float64).reshape(-1, 3)
         rotations = np.tile(np.eye(3), (len(chosen), 24, 1, 1))
-        rotations[:, :_NUM_JOINTS] = Rotation.from_rotvec(vectors).as_matrix().reshape(-1, _NUM_JOINTS, 3, 3)
-        rotations[:, 0] = _TO_Y_UP @ rotations[:, 0]
+        matrices = Rotation.from_rotvec(vectors).as_matrix()
+        rotations[:, :NUM_SHARED_JOINTS] = matrices.reshape(-1, NUM_SHARED_JOINTS, 3, 3)
+        rotations[:, 0] = Z_UP_TO_Y_UP @ rotations[:, 0]
         return rotations
 
 
@@ -73,24 +70,18 @@ def _read_folder(folder: Path) -> np.ndarray:
 
 def _read_file(file: Path) -> np.ndarray | None:
     """Frames ``(N, 66)`` float32 of one file, thinned out; None when it has no poses, as AMASS's shape files."""
-    try:
-        with np.load(file, allow_pickle=False) as content:
-            if "poses" not in content:
-                return None
-            poses = content["poses"]
-            keys = [key for key in _FRAMERATE_KEYS if key in content]
-            framerate = float(content[keys[0]]) if keys else _DEFAULT_FRAMERATE
-    except (OSError, ValueError, TypeError, zipfile.BadZipFile) as error:
-        raise UserError(f"cannot read the motion file {file}: {error}; remove it or copy it again") from error
-    if poses.ndim != 2 or poses.shape[1] < 3 * _NUM_JOINTS or poses.dtype.kind != "f":
+    fields = read_fields(file, {"poses", *FRAMERATE_KEYS})
+    if "poses" not in fields:
+        return None
+    poses = fields["poses"]
+    framerate = _DEFAULT_FRAMERATE if fields.keys().isdisjoint(FRAMERATE_KEYS) else frame_rate(file, fields)
+    if poses.ndim != 2 or poses.shape[1] < 3 * NUM_SHARED_JOINTS or poses.dtype.kind != "f":
         raise UserError(
             f"the motion file {file} has poses of shape {poses.shape} and type {poses.dtype}, expected "
-            f"(frames, at least {3 * _NUM_JOINTS}) of floating point; remove it from the archive"
+            f"(frames, at least {3 * NUM_SHARED_JOINTS}) of floating point; remove it from the archive"
         )
-    if not np.isfinite(framerate) or framerate <= 0:
-        raise UserError(f"the motion file {file} has a frame rate of {framerate}; remove it from the archive")
     stride = max(1, round(framerate / FRAMES_PER_SECOND))
-    frames = poses[::stride, : 3 * _NUM_JOINTS].astype(np.float32)
+    frames = poses[::stride, : 3 * NUM_SHARED_JOINTS].astype(np.float32)
     if not np.isfinite(frames).all():
         raise UserError(f"the motion file {file} has poses that are not finite; remove it from the archive")
     return frames

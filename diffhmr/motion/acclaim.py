@@ -24,6 +24,9 @@ CMU_FPS = 120.0
 _INCH = 0.0254
 _ROOT = "root"
 _AXES = {"x": 0, "y": 1, "z": 2}
+_FREEDOMS = ("tx", "ty", "tz", "rx", "ry", "rz", "l")
+_UNIT_LENGTHS = 1e-3, 1e3  # per inch
+_LARGEST = 1e7  # units or degrees; more is damage
 
 
 @dataclass(frozen=True)
@@ -120,15 +123,15 @@ def _read_asf(path: Path) -> _Skeleton:
     degrees = not units.get("angle", "deg").startswith("rad")
     try:
         length = float(units.get("length", "1"))
-        if not (np.isfinite(length) and length > 0):
-            raise ValueError(f"a unit length of {length}")
+        if not _UNIT_LENGTHS[0] <= length <= _UNIT_LENGTHS[1]:
+            raise ValueError(f"a unit length of {length:g}")
         # Files made by hand may leave the order of the root's channels out.
-        order = tuple(word.lower() for word in root.get("order", ["TX", "TY", "TZ", "RX", "RY", "RZ"]))
+        order = _freedoms(root.get("order", ["TX", "TY", "TZ", "RX", "RY", "RZ"]))
         turn_axes = [word[1:] for word in order if word.startswith("r")]
         bones = [_read_bone(lines, degrees) for lines in _blocks(sections["bonedata"])]
         return _Skeleton(
             bones={bone.name: bone for bone in bones},
-            children=_read_hierarchy(sections["hierarchy"]),
+            children=_read_hierarchy(sections["hierarchy"], {bone.name for bone in bones}),
             root_order=order,
             root_position=_numbers(root.get("position", ["0", "0", "0"])),
             root_turn=_fixed_axes(
@@ -159,21 +162,43 @@ def _read_bone(lines: list[str], degrees: bool) -> _Bone:
     direction = _numbers(fields["direction"])
     norm = np.linalg.norm(direction)
     *angles, order = fields["axis"]
+    name, length = fields["name"][0], float(fields["length"][0])
+    if not 0 <= length <= _LARGEST:
+        raise ValueError(f"{name} has a length of {length:g}")
     return _Bone(
-        name=fields["name"][0],
-        vector=direction / norm * float(fields["length"][0]) if norm > 0 else np.zeros(3),
+        name=name,
+        vector=direction / norm * length if norm > 0 else np.zeros(3),
         axes=_fixed_axes(order.lower(), _numbers(angles), degrees),
-        dof=tuple(word.lower() for word in fields.get("dof", [])),
+        dof=_freedoms(fields.get("dof", [])),
     )
 
 
-def _read_hierarchy(lines: list[str]) -> dict[str, list[str]]:
-    return {words[0]: words[1:] for line in lines if len(words := line.split()) > 1}
+def _freedoms(words: list[str]) -> tuple[str, ...]:
+    """Degrees of freedom, the columns of a bone or of the root in the motion."""
+    order = tuple(word.lower() for word in words)
+    if not set(order) <= set(_FREEDOMS) or len(set(order)) != len(order):
+        raise ValueError(f"degrees of freedom {' '.join(words)!r}, known are {' '.join(_FREEDOMS)}")
+    return order
+
+
+def _read_hierarchy(lines: list[str], bones: set[str]) -> dict[str, list[str]]:
+    """Children by parent. A parent may have several lines, or a line of its own without children."""
+    children: dict[str, list[str]] = {}
+    for line in lines:
+        if line.lower() not in ("begin", "end"):
+            parent, *below = line.split()
+            if parent != _ROOT and parent not in bones:
+                raise ValueError(f"the hierarchy has a line {line[:60]!r}, but there is no bone {parent[:40]!r}")
+            children.setdefault(parent, []).extend(below)
+    loose = bones - {child for below in children.values() for child in below}
+    if loose:
+        raise ValueError(f"the hierarchy leaves out {', '.join(sorted(loose))[:80]}")
+    return children
 
 
 def _numbers(words: list[str]) -> np.ndarray:
     values = np.array([float(word) for word in words])
-    if values.shape != (3,) or not np.isfinite(values).all():
+    if values.shape != (3,) or not (np.abs(values) <= _LARGEST).all():
         raise ValueError(f"expected three numbers, found {' '.join(words)!r}")
     return values
 
@@ -227,8 +252,15 @@ def _read_amc(path: Path, skeleton: _Skeleton) -> dict[str, np.ndarray]:
     to_radians = np.pi / 180 if degrees else 1.0
     result = {name: np.array(rows) for name, rows in values.items()}
     for name, table in result.items():
-        turning = _turning(skeleton.root_order if name == _ROOT else skeleton.bones[name].dof)
+        order = skeleton.root_order if name == _ROOT else skeleton.bones[name].dof
+        turning = _turning(order)
         table[:, turning] *= to_radians
+        moving = [word for k, word in enumerate(order) if k not in turning and table[:, k].any()]
+        if name != _ROOT and moving:
+            raise UserError(
+                f"{path}: the bone {name} moves along {', '.join(moving)}, and bones that grow or come off their joint "
+                "cannot be read; export the motion with rotations only"
+            )
     return result
 
 
@@ -237,7 +269,7 @@ def _row(path: Path, number: int, words: list[str], width: int) -> list[float]:
         row = [float(word) for word in words]
     except ValueError:
         row = []
-    if len(row) != width or not np.isfinite(row).all():
+    if len(row) != width or not all(abs(value) <= _LARGEST for value in row):
         raise UserError(f"{path}, line {number}: expected {width} numbers, found {' '.join(words)[:60]!r}")
     return row
 

@@ -19,11 +19,12 @@ from scipy.spatial.transform import Rotation
 from diffhmr.body.joints import SMPL24, SMPL_PARENTS
 from diffhmr.errors import UserError
 from diffhmr.files import atomic_path, require_file
+from diffhmr.motion.amass_layout import MAX_FPS, MIN_FPS
 from diffhmr.motion.sequence import Motion
 from diffhmr.motion.skeleton import Recording
 
 _CHANNELS = {f"{axis}{kind}": (kind, k) for k, axis in enumerate("xyz") for kind in ("position", "rotation")}
-_MAX_FPS = 1000.0
+_LARGEST = 1e7  # units or degrees; more is damage
 _FLOAT32 = 1e-6  # relative error of what went through single precision
 _END_SHARE = 0.4  # an end site continues its bone by this share of the bone's length
 
@@ -150,7 +151,7 @@ def _three_numbers(path: Path, value: str) -> list[float]:
         numbers = [float(word) for word in value.split()]
     except ValueError:
         numbers = []
-    if len(numbers) != 3 or not np.isfinite(numbers).all():
+    if len(numbers) != 3 or not all(abs(number) <= _LARGEST for number in numbers):
         raise UserError(f"{path} has an OFFSET that is not three numbers: {value[:60]!r}; export it again")
     return numbers
 
@@ -178,8 +179,8 @@ def _read_frames(path: Path, text: str, columns: int) -> tuple[np.ndarray, float
     except ValueError as error:
         bad = next(word for word in words if not _is_number(word))
         raise UserError(f"{path} has {bad[:40]!r} among its frames, which is no number; export it again") from error
-    if not np.isfinite(values).all():
-        raise UserError(f"{path} has values that are not finite among its frames; export it again")
+    if not (np.abs(values) <= _LARGEST).all():
+        raise UserError(f"{path} has values that are not finite or absurdly large among its frames; export it again")
     if columns == 0 or values.size != int(count) * columns:
         found = values.size / columns if columns else 0
         raise UserError(
@@ -193,11 +194,14 @@ def frames_per_second(path: Path, frame_time: str) -> float:
     """The rate that a frame time in seconds stands for, undoing the rounding of its digits ("0.0333" is 30).
 
     Raises:
-        UserError: it is no positive number or more than 1000 frames per second.
+        UserError: it is no number, or not that of a recording.
     """
     seconds = float(frame_time) if _is_number(frame_time) else 0.0
-    if not 1 / _MAX_FPS <= seconds < np.inf:
-        raise UserError(f"{path} has a frame time of {frame_time!r}, expected seconds; correct 'Frame Time:'")
+    if not 1 / MAX_FPS <= seconds <= 1 / MIN_FPS:
+        raise UserError(
+            f"{path} has a frame time of {frame_time[:40]!r}, expected {1 / MAX_FPS:g} to {1 / MIN_FPS:g} seconds; "
+            "correct 'Frame Time:'"
+        )
     last_digit = 10.0 ** int(Decimal(frame_time).as_tuple().exponent)
     whole = max(1.0, float(round(1 / seconds)))
     return whole if abs(1 / whole - seconds) < max(last_digit, _FLOAT32 * seconds) else 1 / seconds

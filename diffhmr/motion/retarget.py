@@ -38,6 +38,7 @@ LIMB_BONES = tuple(
     for near, far in (("hip", "knee"), ("knee", "ankle"), ("shoulder", "elbow"), ("elbow", "wrist"))
 )
 _CLEARLY = 0.6
+_SCALES = 1e-7, 1e5  # metres per unit of length
 _TRUNK_STEPS = 4
 _INDEX = {name: index for index, name in enumerate(SMPL24.joint_names)}
 
@@ -89,6 +90,10 @@ def retarget(
     parents = list(SMPL_PARENTS[1:])
     rotations[:, 1:] = bones[:, parents].swapaxes(-1, -2) @ bones[:, 1:]
     scale = rest.leg_length() / _leg_length(body_map, points)
+    if not _SCALES[0] <= scale <= _SCALES[1]:
+        raise UserError(
+            f"{recording.name}: a unit would be {scale:g} m by the length of the legs; was it exported whole?"
+        )
     hips = _middle(body_map, points, "hip") * scale
     to_hips = (rest.between("pelvis", "left_hip") + rest.between("pelvis", "right_hip")) / 2
     motion = Motion(rotations, hips - bones[:, 0] @ to_hips, recording.fps, recording.name)

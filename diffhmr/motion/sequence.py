@@ -6,7 +6,6 @@ with the left hand at +x. The world of a file has z up, as in AMASS (Mahmood et 
 
 from __future__ import annotations
 
-import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,17 +16,19 @@ from scipy.spatial.transform import Rotation
 from diffhmr.body.joints import SMPL24, SMPL_PARENTS
 from diffhmr.errors import UserError
 from diffhmr.files import atomic_path, require_file
+from diffhmr.motion.amass_layout import (
+    FRAMERATE_KEYS,
+    NUM_SHARED_JOINTS,
+    Z_UP_TO_Y_UP,
+    frame_rate,
+    read_fields,
+)
 
 NUM_JOINTS = len(SMPL_PARENTS)
-Z_UP_TO_Y_UP = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]])
-"""Takes points of a world with z up into one with y up."""
-
-FRAMERATE_KEYS = ("mocap_framerate", "mocap_frame_rate")
-"""How AMASS calls the frame rate: the first in the SMPL-H files, the second in the SMPL-X files."""
-
-_NUM_BODY_JOINTS = 22  # SMPL-H and SMPL-X share the root and the 21 body joints of SMPL; then come fingers
 _SMPL_COLUMNS = 3 * NUM_JOINTS
 _TOLERANCE = 1e-4
+# Larger numbers are damage: they would lose their meaning as an angle, or as a place in metres.
+_MOST_RADIANS, _MOST_METRES, _MOST_PELVIS_METRES = 100.0, 1e5, 10.0
 _MIRROR = np.array([-1.0, 1.0, 1.0])
 
 
@@ -157,68 +158,47 @@ class Motion:
         return path
 
 
-def load_motion(path: str | Path, rest_pelvis: np.ndarray | None = None) -> Motion:
+def load_motion(path: str | Path) -> Motion:
     """Read an ``.npz`` in the layout of AMASS: SMPL (72 columns of poses), SMPL-H (156) or SMPL-X (165).
 
-    Of SMPL-H and SMPL-X the root and the 21 body joints are taken; the hands are straight.
-
-    Args:
-        path: of the file.
-        rest_pelvis: ``[3]`` pelvis of the rest pose of the body that ``trans`` moves; what the file says, or the
-            origin, if left out.
+    Of SMPL-H and SMPL-X the root and the 21 body joints are taken; the hands are straight. ``trans`` moves a body whose
+    pelvis rests where the file's ``rest_pelvis`` says, at the origin if it says nothing.
 
     Raises:
         UserError: the file is missing, damaged, or holds no motion.
     """
     path = require_file(path, "motion", "give an .npz in the layout of AMASS")
-    fields = _read_arrays(path)
+    fields = read_fields(path, {"poses", "trans", "rest_pelvis", *FRAMERATE_KEYS})
     poses, trans = fields.get("poses"), fields.get("trans")
     if poses is None or trans is None:
         raise UserError(f"{path} holds no motion: it has no poses and trans; give an .npz in the layout of AMASS")
-    if poses.dtype.kind != "f" or poses.ndim != 2 or poses.shape[1] < 3 * _NUM_BODY_JOINTS or len(poses) < 1:
+    if poses.dtype.kind != "f" or poses.ndim != 2 or poses.shape[1] < 3 * NUM_SHARED_JOINTS or len(poses) < 1:
         raise UserError(
             f"{path} has poses of shape {poses.shape} and type {poses.dtype}, expected (frames, at least "
-            f"{3 * _NUM_BODY_JOINTS}) of floating point; copy the file again"
+            f"{3 * NUM_SHARED_JOINTS}) of floating point; copy the file again"
         )
     if trans.dtype.kind != "f" or trans.shape != (len(poses), 3):
         raise UserError(f"{path} has trans of shape {trans.shape} for {len(poses)} frames; copy the file again")
-    if not (np.isfinite(poses).all() and np.isfinite(trans).all()):
-        raise UserError(f"{path} has poses or trans that are not finite; copy the file again")
-    rest = fields.get("rest_pelvis", np.zeros(3)) if rest_pelvis is None else rest_pelvis
-    columns = _SMPL_COLUMNS if poses.shape[1] == _SMPL_COLUMNS else 3 * _NUM_BODY_JOINTS
+    rest = fields.get("rest_pelvis", np.zeros(3))
+    if rest.dtype.kind not in "fiu" or rest.shape != (3,):
+        raise UserError(f"{path} has a rest_pelvis of shape {rest.shape} and type {rest.dtype}, expected three numbers")
+    columns = _SMPL_COLUMNS if poses.shape[1] == _SMPL_COLUMNS else 3 * NUM_SHARED_JOINTS
+    vectors = _bounded(path, "poses", poses[:, :columns], _MOST_RADIANS).reshape(len(poses), -1, 3)
     rotations = np.tile(np.eye(3), (len(poses), NUM_JOINTS, 1, 1))
-    vectors = poses[:, :columns].astype(np.float64).reshape(len(poses), -1, 3)
     rotations[:, : columns // 3] = _matrices(vectors)
     rotations[:, 0] = Z_UP_TO_Y_UP @ rotations[:, 0]
-    position = (trans.astype(np.float64) + rest) @ Z_UP_TO_Y_UP.T
-    return Motion(rotations, position, _framerate(path, fields), path.stem)
+    position = _bounded(path, "trans", trans, _MOST_METRES) + _bounded(path, "rest_pelvis", rest, _MOST_PELVIS_METRES)
+    return Motion(rotations, position @ Z_UP_TO_Y_UP.T, frame_rate(path, fields), path.stem)
 
 
-def _read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of a motion; the other fields of a file (markers, labels) are not opened."""
-    try:
-        with np.load(path, allow_pickle=False) as content:
-            if not isinstance(content, np.lib.npyio.NpzFile):
-                raise UserError(f"{path} is no .npz file; give one in the layout of AMASS")
-            names = {"poses", "trans", "rest_pelvis", *FRAMERATE_KEYS} & set(content.files)
-            return {name: content[name] for name in names}
-    except UserError:
-        raise
-    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(f"cannot read the motion {path}: {error}; remove it or copy it again") from error
-
-
-def _framerate(path: Path, fields: dict[str, np.ndarray]) -> float:
-    keys = [key for key in FRAMERATE_KEYS if key in fields]
-    if not keys:
-        raise UserError(f"{path} does not say its frame rate; add {' or '.join(FRAMERATE_KEYS)} to the file")
-    try:
-        value = float(fields[keys[0]])
-    except (ValueError, TypeError) as error:
-        raise UserError(f"{path} has a {keys[0]} that is no number; copy the file again") from error
-    if not (np.isfinite(value) and value > 0):
-        raise UserError(f"{path} has a frame rate of {value}; copy the file again")
-    return value
+def _bounded(path: Path, name: str, values: np.ndarray, most: float) -> np.ndarray:
+    """``values`` in float64; raises: UserError: some are not finite or larger than ``most``."""
+    if not np.isfinite(values).all():
+        raise UserError(f"{path} has {name} that are not finite; copy the file again")
+    largest = float(np.abs(values).max())
+    if largest > most:
+        raise UserError(f"{path} has {name} of up to {largest:g}, expected at most {most:g}; copy the file again")
+    return values.astype(np.float64)
 
 
 def _vectors(matrices: np.ndarray) -> np.ndarray:

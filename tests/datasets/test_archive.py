@@ -92,5 +92,5 @@ def test_damaged_files_are_named(tmp_path: Path, content: dict[str, np.ndarray],
 
 def test_a_file_that_is_no_archive(tmp_path: Path) -> None:
     (tmp_path / "bad.npz").write_bytes(b"not a zip file")
-    with pytest.raises(UserError, match="cannot read the motion file"):
+    with pytest.raises(UserError, match="cannot read the motion"):
         MotionArchive(tmp_path)

@@ -124,6 +124,7 @@ def test_the_skeleton_is_found_by_its_name(tmp_path: Path) -> None:
         ("lower 90", "lower", "expected 1 numbers"),
         ("lower 90", "lower ninety", "expected 1 numbers"),
         ("lower 90", "lower nan", "expected 1 numbers"),
+        ("lower 90", "lower 1e300", "expected 1 numbers"),
         ("lower 90", "knee 90", "'knee' is no bone"),
         ("lower 0\n", "", "cut off"),
         ("lower 90\n", "", "lacks lower"),
@@ -147,6 +148,18 @@ def test_damaged_motions_get_one_clear_line(tmp_path: Path, old: str, new: str, 
         ("length 0.45", "length 0", "unit length"),
         ("axis 0 0 90   XYZ", "axis 0 0 90   XXZ", "order of axes"),
         ("    upper lower", "    upper lower arm", "'arm'"),
+        ("    upper lower", "    upper lower\n    stray lower", "no bone 'stray'"),
+        ("    upper lower", "    upper lower\n    lower upper", "twice"),
+        ("    upper lower", "", "leaves out lower"),
+        ("length 3", "length nan", "lower has a length of nan"),
+        ("length 3", "length inf", "lower has a length of inf"),
+        ("length 3", "length -3", "lower has a length of -3"),
+        ("direction 0 -1 0", "direction 0 1e300 0", "three numbers"),
+        ("length 0.45", "length 1e-300", "unit length of 1e-300"),
+        ("length 0.45", "length nan", "unit length of nan"),
+        ("dof rx ry rz", "dof rx ry rw", "degrees of freedom 'rx ry rw'"),
+        ("dof rx ry rz", "dof rx ry ry", "degrees of freedom 'rx ry ry'"),
+        ("order TX TY TZ RX RY RZ", "order TX TY TZ RX RY QZ", "degrees of freedom"),
     ],
 )
 def test_damaged_skeletons_get_one_clear_line(tmp_path: Path, old: str, new: str, message: str) -> None:
@@ -154,6 +167,27 @@ def test_damaged_skeletons_get_one_clear_line(tmp_path: Path, old: str, new: str
     with pytest.raises(UserError) as raised:
         read(tmp_path, asf=ASF.replace(old, new))
     assert message in str(raised.value) and "09.asf" in str(raised.value) and "\n" not in str(raised.value)
+
+
+def test_hierarchies_may_spread_over_lines(tmp_path: Path) -> None:
+    spread = ASF.replace("    root upper\n    upper lower\n", "    upper lower\n    lower\n    root upper\n")
+    assert spread != ASF
+    np.testing.assert_allclose(read(tmp_path, spread)[1], read(tmp_path)[1], atol=1e-12)
+    # Two children of one bone, each in a line of its own.
+    third = "  begin\n id 3\n name side\n direction 1 0 0\n length 2\n axis 0 0 0 XYZ\n  end\n"
+    both = ASF.replace(":hierarchy", f"{third}:hierarchy").replace("upper lower", "upper lower\n    upper side")
+    (tmp_path / "09.asf").write_text(both)
+    (tmp_path / "09_02.amc").write_text(AMC)
+    recording = read_acclaim(tmp_path / "09_02.amc")
+    assert recording.joint_names == ("root", "upper", "lower", "side") and recording.parents == (-1, 0, 1, 1)
+
+
+def test_bones_that_change_their_length_are_refused_unless_they_stay(tmp_path: Path) -> None:
+    growing = ASF.replace("dof rx\n", "dof rx l\n")
+    still = AMC.replace("lower 90", "lower 90 0").replace("lower 0", "lower 0 0")
+    np.testing.assert_allclose(read(tmp_path, growing, still)[1], read(tmp_path)[1], atol=1e-12)
+    with pytest.raises(UserError, match="lower moves along l"):
+        read(tmp_path, growing, still.replace("lower 90 0", "lower 90 0.5"))
 
 
 def test_a_whole_body_stands_where_it_should(tmp_path: Path, rest: RestBody) -> None:

@@ -11,11 +11,12 @@ from scipy.spatial.transform import Rotation
 
 from diffhmr.errors import UserError
 from diffhmr.motion.acclaim import read_acclaim
+from diffhmr.motion.amass_layout import Z_UP_TO_Y_UP
 from diffhmr.motion.joint_names import map_joints
 from diffhmr.motion.rest_body import RestBody
 from diffhmr.motion.rest_pose import align
 from diffhmr.motion.retarget import LIMB_BONES, retarget
-from diffhmr.motion.sequence import Z_UP_TO_Y_UP, Motion
+from diffhmr.motion.sequence import Motion
 from diffhmr.motion.skeleton import Recording
 from tests.motion.rigs import INDEX, MIXAMO, a_pose, bones_along_x, rig, squats, turn, write_acclaim
 
@@ -177,6 +178,14 @@ def test_limbs_without_length_are_refused(rest: RestBody) -> None:
     translations[:, knee] = 0
     with pytest.raises(UserError, match="same place"):
         retarget(replace(recording, translations=translations), rest)
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1e12])
+def test_absurd_sizes_are_refused(rest: RestBody, scale: float) -> None:
+    recording = rig(squats(rest), rest, {})
+    absurd = replace(recording, translations=recording.translations * scale, offsets=recording.offsets * scale)
+    with pytest.raises(UserError, match="a unit would be"):
+        retarget(absurd, rest)
 
 
 def test_one_frame_is_enough(rest: RestBody) -> None:

@@ -120,6 +120,16 @@ def test_files_have_z_up_and_serve_as_pose_archive(tmp_path: Path) -> None:
         ({"trans": np.zeros((3, 3))}, "trans"),
         ({"mocap_framerate": None}, "frame rate"),
         ({"mocap_framerate": np.array(-1.0)}, "frame rate"),
+        ({"mocap_framerate": np.array(1e-9)}, "frame rate of 1e-09, expected 1 to 1000"),
+        ({"mocap_framerate": np.array(1e9)}, "frame rate"),
+        ({"mocap_framerate": np.array(np.nan)}, "frame rate"),
+        ({"poses": np.full((2, 72), 1e30)}, r"poses of up to 1e\+30"),
+        ({"trans": np.full((2, 3), -1e30)}, r"trans of up to 1e\+30"),
+        ({"trans": np.full((2, 3), np.inf)}, "trans that are not finite"),
+        ({"rest_pelvis": np.zeros((2, 3))}, r"rest_pelvis of shape \(2, 3\)"),
+        ({"rest_pelvis": np.array(["a", "b", "c"])}, "rest_pelvis of shape"),
+        ({"rest_pelvis": np.full(3, np.nan)}, "rest_pelvis that are not finite"),
+        ({"rest_pelvis": np.full(3, 99.0)}, "rest_pelvis of up to 99"),
         ({"mocap_framerate": np.array("fast")}, "no number"),
         ({"poses": np.array([None, {}], dtype=object)}, "cannot read"),
     ],
@@ -131,6 +141,23 @@ def test_damaged_files_are_named(tmp_path: Path, change: dict, message: str) -> 
     with pytest.raises(UserError, match=message) as raised:
         load_motion(file)
     assert str(file) in str(raised.value) and "\n" not in str(raised.value)
+
+
+def test_damaged_zips_are_named(tmp_path: Path) -> None:
+    """Broken compressed data, which fails in zlib before a checksum can tell."""
+    file = random_motion(60).save(tmp_path / "torn.npz")
+    whole = file.read_bytes()
+    messages = set()
+    for start in range(100, len(whole) * 4 // 5, 997):  # within the poses
+        file.write_bytes(whole[:start] + b"\xff" * 40 + whole[start + 40 :])
+        with pytest.raises(UserError, match=r"torn\.npz") as raised:
+            load_motion(file)
+        assert "\n" not in str(raised.value)
+        messages.add(type(raised.value.__cause__).__name__)
+    assert "error" in messages  # zlib.error
+    file.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match=r"torn\.npz"):
+        load_motion(file)
 
 
 def test_what_is_no_npz_is_refused(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from diffhmr.motion.sequence import Z_UP_TO_Y_UP
+from diffhmr.motion.amass_layout import Z_UP_TO_Y_UP
 from diffhmr.motion.skeleton import Recording
 from tests.motion.rigs import turn
 

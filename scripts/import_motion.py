@@ -3,10 +3,12 @@
 Reads BVH, ASF/AMC (the .asf beside the .amc) and AMASS .npz, and writes one .npz per recording in the layout of AMASS.
 --sheet draws frames of every motion, 12 motions to a picture, to judge them by eye: left limbs are blue, right ones are
 orange. A skeleton whose joints cannot be told by their names needs --mapping, a file with lines "left_knee: NAME".
+Files of AMASS have SMPL's joints and z up: --mapping and --up are not for them.
 """
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,6 +24,7 @@ from diffhmr.errors import UserError
 from diffhmr.files import atomic_path, ensure_folder, ensure_writable
 from diffhmr.motion.acclaim import CMU_FPS, read_acclaim
 from diffhmr.motion.amass import holds_motion, read_amass
+from diffhmr.motion.amass_layout import MAX_FPS, MIN_FPS
 from diffhmr.motion.bvh import read_bvh
 from diffhmr.motion.joint_names import read_mapping
 from diffhmr.motion.rest_body import RestBody, rest_body
@@ -52,35 +55,38 @@ def main() -> int:
     add("--input", type=Path, required=True, metavar="PATH", help="a recording, or a folder of them (with subfolders)")
     add("--out", type=Path, default=Path("data/motion"), metavar="FOLDER", help="to write to (default: %(default)s)")
     add("--fps", type=float, default=30.0, metavar="RATE", help="frames per second to write (default: %(default)s)")
-    add("--amc-fps", type=float, default=CMU_FPS, metavar="RATE",
-        help="frames per second of .amc files, which do not say (default: %(default)s, as CMU's)")  # fmt: skip
+    add("--amc-fps", type=float, metavar="RATE",
+        help=f"frames per second of .amc files, which do not say (default: {CMU_FPS:g}, as CMU's)")  # fmt: skip
     add("--sheet", type=Path, metavar="FILE.png", help="draw the motions; more than 12 go to FILE-2.png and so on")
-    add("--mapping", type=Path, metavar="FILE.yaml", help="which joint is which, for skeletons with unknown names")
-    add("--up", choices=("auto", "y", "z"), default="auto", help="vertical axis of the files (default: %(default)s)")
+    add("--mapping", type=Path, metavar="FILE.yaml",
+        help="which joint is which, for skeletons of .bvh and .amc with unknown names")  # fmt: skip
+    add("--up", choices=("auto", "y", "z"), default="auto",
+        help="vertical axis of .bvh and .amc files (default: %(default)s)")  # fmt: skip
     add("--body", type=Path, default=FREE_BODY, metavar="FILE", help="body model (default: the free body)")
     args = parser.parse_args()
-    for option, value in (("--fps", args.fps), ("--amc-fps", args.amc_fps)):
-        if not 0 < value <= 1000:
-            raise UserError(f"{option} is {value}: give frames per second")
+    for option, value in (("--fps", args.fps), ("--amc-fps", CMU_FPS if args.amc_fps is None else args.amc_fps)):
+        if not MIN_FPS <= value <= MAX_FPS:
+            raise UserError(f"{option} is {value}: give {MIN_FPS:g} to {MAX_FPS:g} frames per second")
     if args.sheet is not None:
         if args.sheet.suffix.lower() != ".png":
             raise UserError(f"--sheet {args.sheet} should end in .png")
         ensure_writable(args.sheet)
     targets = plan(args.input, ensure_folder(args.out))
+    refuse_idle_options(args, {source.suffix.lower() for source, _ in targets})
     mapping = None if args.mapping is None else read_mapping(args.mapping)
     body = BodyModel.load(args.body)
-    settings = Settings(rest_body(body), args.fps, args.amc_fps, mapping, args.up)
+    settings = Settings(rest_body(body), args.fps, args.amc_fps or CMU_FPS, mapping, args.up)
     sheets = Sheets(args.sheet, body)
     print(_COLUMNS.format("recording", "frames", "seconds", "limbs", "trunk", "scale", "rig read from"))
     failures = []
     for source, target in targets:
         try:
             motion, facts = import_file(source, settings)
+            motion.save(ensure_writable(target))
         except UserError as error:
             print(f"{source.name}: {error}")
             failures.append(source)
             continue
-        motion.save(target)
         sheets.add(motion)
         print(_COLUMNS.format(_shortened(source.name), len(motion), f"{motion.seconds:.1f}", *facts), flush=True)
     pages = sheets.close()
@@ -117,10 +123,32 @@ def _with_targets(source: Path, out: Path) -> Iterator[tuple[Path, Path]]:
     if not files:
         raise UserError(f"--input {source} holds no .bvh, .amc or .npz file")
     names = [path.relative_to(source).with_suffix(".npz") for path in files]
+    plain = [_folded(name) for name in names]
+    taken: set[str] = set()
     for path, name in zip(files, names, strict=True):
         # Two formats of one recording must not become one file.
-        twin = names.count(name) > 1
-        yield path, out / (name.with_stem(f"{name.stem}_{path.suffix[1:].lower()}") if twin else name)
+        twin = plain.count(_folded(name)) > 1
+        wanted = name.with_stem(f"{name.stem}_{path.suffix[1:].lower()}") if twin else name
+        free, number = wanted, 1
+        while _folded(free) in taken or (free != name and _folded(free) in plain):
+            number += 1
+            free = wanted.with_stem(f"{wanted.stem}-{number}")
+        taken.add(_folded(free))
+        yield path, out / free
+
+
+def _folded(name: Path) -> str:
+    """Equal for names that are one file where capitals do not count."""
+    return name.as_posix().casefold()
+
+
+def refuse_idle_options(args: argparse.Namespace, suffixes: set[str]) -> None:
+    """Raises: UserError: an option is given that none of the recordings, which have these suffixes, takes notice of."""
+    given = {"--amc-fps": args.amc_fps is not None, "--mapping": args.mapping is not None, "--up": args.up != "auto"}
+    serves = {"--amc-fps": {".amc"}, "--mapping": {".amc", ".bvh"}, "--up": {".amc", ".bvh"}}
+    for option, kinds in serves.items():
+        if given[option] and suffixes.isdisjoint(kinds):
+            raise UserError(f"{option} is for {' and '.join(sorted(kinds))} files, and --input has none; leave it out")
 
 
 def import_file(path: Path, settings: Settings) -> tuple[Motion, tuple[str, str, str, str]]:

@@ -106,6 +106,63 @@ def test_two_formats_of_one_recording_stay_two_files(tmp_path: Path, rest: RestB
     assert targets == ["take_bvh.npz", "take_npz.npz"]
 
 
+def test_no_recording_is_written_over_another(tmp_path: Path, rest: RestBody) -> None:
+    raw, out = tmp_path / "raw", tmp_path / "out"
+    write_bvh(raw / "take.bvh", squats(rest), rest.joints)
+    if (raw / "TAKE.bvh").exists():
+        pytest.skip("capitals do not count in file names here")
+    for name in ("take.BVH", "Take.bvh", "take_bvh.bvh", "other/take.bvh"):
+        (raw / name).parent.mkdir(exist_ok=True)
+        (raw / name).write_bytes((raw / "take.bvh").read_bytes())
+    squats(rest).save(raw / "take.npz")
+    squats(rest).save(raw / "take_npz.npz")
+    targets = {source.relative_to(raw).as_posix(): target.relative_to(out).as_posix()
+               for source, target in import_motion.plan(raw, out)}  # fmt: skip
+    assert targets == {
+        "Take.bvh": "Take_bvh-2.npz",
+        "other/take.bvh": "other/take.npz",
+        "take.BVH": "take_bvh-3.npz",
+        "take.bvh": "take_bvh-4.npz",
+        "take.npz": "take_npz-2.npz",
+        "take_bvh.bvh": "take_bvh.npz",
+        "take_npz.npz": "take_npz.npz",
+    }
+    assert len({target.casefold() for target in targets.values()}) == len(targets)
+
+
+def test_a_folder_in_the_place_of_a_file_stops_nothing(
+    recordings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "motion" / "a" / "squats.npz").mkdir(parents=True)
+    assert run(monkeypatch, "--input", recordings, "--out", tmp_path / "motion") == 2
+    captured = capsys.readouterr()
+    assert "it is a folder" in captured.out and "2 of 3 recordings" in captured.out
+    assert captured.err.count("\n") == 1 and "squats.bvh" in captured.err
+    assert (tmp_path / "motion" / "cmu" / "07" / "07_01.npz").is_file()
+
+
+def test_the_frame_rate_of_amc_files(recordings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """8 frames at 8 per second last 7/8 s, 27 frames at 30 per second; the bend of the knee is in their middle."""
+    arguments = ("--input", recordings / "cmu", "--out", tmp_path / "motion", "--amc-fps", "8")
+    assert run(monkeypatch, *arguments) == 0
+    knee = load_motion(tmp_path / "motion" / "07" / "07_01.npz")
+    assert len(knee) == 27 and knee.fps == 30
+    bend = np.arccos((np.trace(knee.rotations[:, INDEX["left_knee"]], axis1=-2, axis2=-1) - 1).clip(-2, 2) / 2)
+    assert bend[0] < 1e-3 and bend[-1] == pytest.approx(np.deg2rad(30), abs=1e-3)
+    assert 0.1 < bend[13] < 0.5
+
+
+def test_the_axis_that_is_said_to_be_up(
+    recordings: Path, tmp_path: Path, rest: RestBody, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A person who stands along y of a file whose z is said to be up lies on the floor."""
+    for up, standing in (("auto", True), ("y", True), ("z", False)):
+        assert run(monkeypatch, "--input", recordings / "a", "--out", tmp_path / up, "--up", up) == 0
+        joints = load_motion(tmp_path / up / "squats.npz").joints(rest.joints)
+        rise = joints[0, INDEX["head"], 1] - joints[0, INDEX["left_ankle"], 1]
+        assert (rise > 1.2) if standing else (abs(rise) < 0.4)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -113,7 +170,11 @@ def test_two_formats_of_one_recording_stay_two_files(tmp_path: Path, rest: RestB
         (("--input", "{raw}", "--out", "{raw}/out"), "outside"),
         (("--input", "{raw}/amass/squats_poses.npz", "--out", "{raw}/amass"), "overwritten"),
         (("--input", "{raw}/cmu/07/07.asf"), "no recording"),
-        (("--input", "{raw}", "--fps", "0"), "--fps"),
+        (("--input", "{raw}", "--fps", "0"), "--fps is 0.0: give 1 to 1000"),
+        (("--input", "{raw}", "--amc-fps", "nan"), "--amc-fps"),
+        (("--input", "{raw}/a", "--amc-fps", "60"), "--amc-fps is for .amc files"),
+        (("--input", "{raw}/amass", "--up", "z"), "--up is for .amc and .bvh files"),
+        (("--input", "{raw}/amass", "--mapping", "a.yaml"), "--mapping is for .amc and .bvh files"),
         (("--input", "{raw}", "--sheet", "sheet.jpg"), ".png"),
         (("--input", "{raw}/empty"), "holds no"),
     ],

@@ -1,4 +1,7 @@
-"""Photos in, distributions of bodies out: python demo.py --image FILE_OR_FOLDER [--boxes FILE.json]"""
+"""Photos in, distributions of bodies out: python demo.py --image FILE_OR_FOLDER [--boxes FILE.json]
+
+Videos in, motions out: python demo.py --video FILE [--keypoints FILE]
+"""
 
 from __future__ import annotations
 
@@ -8,37 +11,14 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from diffhmr.command_line import CommandParser, pick_device, run_command
+from diffhmr.command_line import pick_device, run_command
 from diffhmr.files import ensure_folder
+from diffhmr.inference.demo_options import parse_demo_options
 
 if TYPE_CHECKING:
     from diffhmr.checkpoint import LoadedModel
     from diffhmr.inference.people import PersonInput
     from diffhmr.inference.result import PersonResult
-
-
-def parse_arguments() -> argparse.Namespace:
-    parser = CommandParser(
-        description="Photos in, distributions of bodies out: overlays, sheets, result files and meshes.",
-        epilog="Without --box, --boxes, --keypoints or --whole-image a detector looks for people.",
-    )
-    add = parser.add_argument
-    add("--image", required=True, type=Path, metavar="PATH", help="a picture or a folder of pictures")
-    add("--box", metavar="x0,y0,x1,y1", help="one person in one picture, in pixels")
-    add("--boxes", type=Path, metavar="FILE.json", help="boxes, perhaps with keypoints: COCO or plain lists")
-    add("--whole-image", action="store_true", help="each picture is one person")
-    add("--keypoints", type=Path, metavar="FILE.json", help="COCO-17 keypoints: COCO or plain lists")
-    add("--checkpoint", type=Path, metavar="FILE", help="default: the keypoint model if all people have keypoints")
-    add("--num-samples", type=int, default=25, metavar="N", help="bodies per person (default: %(default)s)")
-    add("--steps", type=int, metavar="K", help="of the sampler (default: what the checkpoint says)")
-    add("--seed", type=int, default=0, metavar="S", help="of the random samples (default: %(default)s)")
-    add("--guidance", type=float, default=1.0, metavar="W", help="pull to the keypoints (default: %(default)s)")
-    add("--focal-px", type=float, metavar="F", help="focal length (default: the picture's diagonal, a guess)")
-    add("--mesh", choices=["none", "obj", "glb", "ply"], default="none", help="write meshes too (default: none)")
-    add("--renderer", choices=["software", "opengl"], default="software", help="of pictures (default: %(default)s)")
-    add("--out", type=Path, default=Path("out"), metavar="FOLDER", help="for all results (default: %(default)s)")
-    add("--device", help="cpu, cuda or cuda:N (default: cuda if there is one, else cpu)")
-    return parser.parse_args()
 
 
 def report(person: PersonInput, result: PersonResult) -> str:
@@ -48,11 +28,8 @@ def report(person: PersonInput, result: PersonResult) -> str:
     return line if fit is None else f"{line}, {100 * fit['answer']['share_of_box']:.1f} % of the box off its keypoints"
 
 
-def main() -> int:
-    arguments = parse_arguments()
-    start = time.perf_counter()
-
-    # Importing torch takes seconds: not before the options are known to be right.
+def photos(arguments: argparse.Namespace) -> str:
+    """Writes what belongs to each photo; returns what was done."""
     from diffhmr.checkpoint import load_checkpoint
     from diffhmr.inference.files import write_people
     from diffhmr.inference.people import PeopleSource, find_people, parse_box
@@ -82,7 +59,26 @@ def main() -> int:
         print("\n".join(f"  {path}" for path in pictures))
         print(f"  and {len(files) - len(pictures)} result and mesh files beside them")
         count += len(people)
-    print(f"people: {count}, in {time.perf_counter() - start:.1f} s, all in {arguments.out}")
+    return f"people: {count}"
+
+
+def videos(arguments: argparse.Namespace) -> str:
+    """Writes the motions of a video; returns what was done."""
+    from diffhmr.inference.video.pipeline import options_of, process_video
+    from diffhmr.render.opengl import choose_renderer
+
+    device, renderer = pick_device(arguments.device), choose_renderer(arguments.renderer)
+    run = process_video(options_of(arguments), arguments.out, device, renderer)
+    print("\n".join(run.summary()))
+    return f"motions: {len(run.results)}"
+
+
+def main() -> int:
+    arguments = parse_demo_options()
+    start = time.perf_counter()
+    # Importing torch takes seconds: not before the options are known to be right.
+    done = videos(arguments) if arguments.image is None else photos(arguments)
+    print(f"{done}, in {time.perf_counter() - start:.1f} s, all in {arguments.out}")
     return 0
 
 

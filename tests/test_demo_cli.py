@@ -262,7 +262,7 @@ def test_bad_input_is_one_line_and_exit_code_2(
 
 def test_no_image_and_no_arguments(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(monkeypatch) == 2
-    assert capsys.readouterr().err == "error: the following arguments are required: --image; see --help\n"
+    assert capsys.readouterr().err == "error: one of the arguments --image --video --size is required; see --help\n"
 
 
 def test_a_bad_picture_in_a_folder_loses_nothing(

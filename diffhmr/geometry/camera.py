@@ -71,6 +71,18 @@ def intrinsics(focal_px: float, width: int, height: int) -> Tensor:
     return torch.tensor([[focal_px, 0.0, (width - 1) / 2], [0.0, focal_px, (height - 1) / 2], [0.0, 0.0, 1.0]])
 
 
+def scale_intrinsics(intrinsic: Tensor, x: float, y: float) -> Tensor:
+    """K ``[..., 3, 3]`` of the picture whose width and height are ``x`` and ``y`` times those of that of ``intrinsic``.
+
+    The edges of the picture stay its edges, so the centre of the top-left pixel moves.
+    """
+    scaled = intrinsic.clone()
+    for axis, factor in enumerate((x, y)):
+        scaled[..., axis, :] *= factor
+        scaled[..., axis, 2] += (factor - 1) / 2
+    return scaled
+
+
 def project(points: Tensor, intrinsic: Tensor) -> Tensor:
     """Pixels ``[..., N, 2]`` of ``points [..., N, 3]`` in the camera frame under K ``[..., 3, 3]``.
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from diffhmr.body.model import BodyModel
 from diffhmr.errors import UserError
 from diffhmr.files import atomic_path, ensure_folder
+from diffhmr.geometry.camera import scale_intrinsics
 from diffhmr.inference.people import PersonInput
 from diffhmr.inference.photo import IMAGE_SUFFIXES, Photo, crop_square
 from diffhmr.inference.result import PersonResult, save_result
@@ -135,13 +136,11 @@ def _on_photo(
     names: Sequence[str] = (),
 ) -> NDArray[np.uint8]:
     scale = min(1.0, MAX_PICTURE / max(photo.width, photo.height))
-    rgb, shrunk = photo.rgb, intrinsic.clone()
+    rgb, shrunk = photo.rgb, intrinsic
     if scale < 1:
         size = (round(photo.width * scale), round(photo.height * scale))
         rgb = np.asarray(cv2.resize(photo.rgb, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
-        for axis, factor in enumerate((size[0] / photo.width, size[1] / photo.height)):
-            shrunk[axis] *= factor
-            shrunk[axis, 2] += (factor - 1) / 2
+        shrunk = scale_intrinsics(intrinsic, size[0] / photo.width, size[1] / photo.height)
     return overlay(rgb, vertices, faces, shrunk, colours, renderer=renderer, names=names)
 
 

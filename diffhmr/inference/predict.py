@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffhmr.batch import ImageBatch, Prediction
+from diffhmr.batch import Prediction
 from diffhmr.body.joints import COCO17, SMPL24, SPIN49
 from diffhmr.body.model import BodyModel
 from diffhmr.body.params import SmplParams
@@ -122,19 +122,19 @@ def predict(
     Raises:
         UserError: the model needs keypoints and somebody has none, or its output is not finite.
     """
-    settings = loaded.config.sampler
-    sampler = settings if options.steps is None else settings.model_copy(update={"steps": options.steps})
-    images = loaded.config.model.encoder.kind == "image"
-    device = next(loaded.model.parameters()).device
-    source = _Source(loaded, sampler, options, str(checkpoint))
+    source = _Source(loaded, with_steps(loaded.config.sampler, options.steps), options, str(checkpoint))
     results = []
     for start in range(0, len(people), options.max_batch):
         chunk = people[start : start + options.max_batch]
-        batch = make_batch(chunk, loaded.config.data.image_size, images).to(device)
+        prediction = sample_people(loaded, chunk, options)
         with torch.no_grad():
-            prediction = _sample(loaded.model, batch, chunk, sampler, options)
             results += [_place_row(person, prediction, row, source) for row, person in enumerate(chunk)]
     return results
+
+
+def with_steps(sampler: SamplerConfig, steps: int | None) -> SamplerConfig:
+    """``sampler`` with another number of steps, if one is given."""
+    return sampler if steps is None else sampler.model_copy(update={"steps": steps})
 
 
 def _place_row(person: PersonInput, prediction: Prediction, row: int, source: _Source) -> PersonResult:
@@ -149,10 +149,16 @@ def _place_row(person: PersonInput, prediction: Prediction, row: int, source: _S
     return place(person, params, camera, body, focal, prediction.deterministic, about)
 
 
-def _sample(
-    model: HmrModel, batch: ImageBatch, people: Sequence[PersonInput], sampler: SamplerConfig, options: PredictOptions
-) -> Prediction:
-    """Hypotheses for the items of a batch, guided by the keypoints of their people."""
+@torch.no_grad()
+def sample_people(loaded: LoadedModel, people: Sequence[PersonInput], options: PredictOptions) -> Prediction:
+    """Hypotheses for ``people`` in the frames of their crops' cameras, all at once, guided by their keypoints.
+
+    Raises:
+        UserError: the model needs keypoints and somebody has none.
+    """
+    model, sampler = loaded.model, with_steps(loaded.config.sampler, options.steps)
+    images = loaded.config.model.encoder.kind == "image"
+    batch = make_batch(people, loaded.config.data.image_size, images).to(next(model.parameters()).device)
     if not isinstance(model, DiffHMR) or options.guidance == 0:
         return model.sample(batch, options.num_samples, sampler, options.seed)
     keypoints = torch.stack([given_keypoints(person) for person in people]).to(batch.device)

@@ -21,6 +21,7 @@ from diffhmr.geometry.camera import (
     pixel_to_normalised,
     project,
     project_crop,
+    scale_intrinsics,
 )
 
 
@@ -80,6 +81,16 @@ def test_intrinsics_and_project_by_hand() -> None:
     assert intrinsic.tolist() == [[500, 0, 319.5], [0, 500, 239.5], [0, 0, 1]]
     pixel = project(torch.tensor([[0.0, 0.0, 3.0], [0.6, -0.3, 3.0]]), intrinsic)
     torch.testing.assert_close(pixel, torch.tensor([[319.5, 239.5], [419.5, 189.5]]))
+
+
+def test_a_scaled_camera_sees_scaled_pictures(person: torch.Tensor) -> None:
+    large = intrinsics(700, 640, 480)
+    small = scale_intrinsics(large, 0.5, 0.25)
+    torch.testing.assert_close(small, torch.tensor([[350.0, 0, 159.5], [0, 175.0, 59.5], [0, 0, 1]]))
+    placed = person + torch.tensor([0.3, 0.2, 4.0])
+    # Measured from the edge, everything is a half and a quarter.
+    expected = (project(placed, large) + 0.5) * torch.tensor([0.5, 0.25]) - 0.5
+    torch.testing.assert_close(project(placed, small), expected)
 
 
 def test_project_crop_recover_project_is_within_half_a_pixel(person: torch.Tensor) -> None:

@@ -214,7 +214,7 @@ def _first_guess(joints: Floats, tangents: Floats, weight: Floats, fps: float) -
 
 
 def _middle_and_spread(points: Floats, use: NDArray[np.bool_]) -> tuple[Floats, Floats]:
-    """Median ``[N, 2]`` of the points ``[N, K, 2]`` that are used, and the length ``[N]`` of their median deviations."""
+    """Median ``[N, 2]`` of the used points of ``[N, K, 2]``, and the length ``[N]`` of their median deviations."""
     chosen = np.where(use, points, np.nan)
     middle = np.nanmedian(chosen, axis=1)
     deviation = np.nanmedian(np.abs(chosen - middle[:, None]), axis=1)

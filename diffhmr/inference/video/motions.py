@@ -1,0 +1,337 @@
+"""Models that turn the keypoints of a video into motions: one that knows time, or one of pictures, frame by frame."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from diffhmr.batch import Prediction
+from diffhmr.body.model import BodyModel
+from diffhmr.body.params import SmplParams
+from diffhmr.checkpoint import LoadedModel
+from diffhmr.clip_batch import ClipBatch
+from diffhmr.config import SamplerConfig
+from diffhmr.errors import UserError
+from diffhmr.geometry.clip_frame import normalise_clip
+from diffhmr.geometry.rotation import axis_angle_to_matrix, look_rotation, matrix_to_axis_angle
+from diffhmr.inference.annotations import Keypoints
+from diffhmr.inference.people import PersonInput, box_from_keypoints
+from diffhmr.inference.photo import Photo
+from diffhmr.inference.predict import PredictOptions, sample_people, with_steps
+from diffhmr.inference.tracks import DenseTrack, Track
+from diffhmr.inference.video.camera import Pinhole
+from diffhmr.inference.video.footage import Footage, progress, watched
+
+if TYPE_CHECKING:
+    from diffhmr.motion_checkpoint import LoadedClipModel
+
+_CLEAR_CONFIDENCE = 0.3
+_FEW_POINTS = 4
+_PICTURES_AT_ONCE = 16
+
+
+@dataclass(frozen=True, eq=False)
+class Motion3D:
+    """S hypotheses for the motion of a person in T successive frames, in the camera's frame but at no place in it.
+
+    Attributes:
+        params: ``[S, T]`` without ``transl``, on the CPU; hypothesis 0 is the single answer. The betas of all frames
+            of a hypothesis are the same.
+        deterministic: all S are the same.
+    """
+
+    params: SmplParams
+    deterministic: bool
+
+
+class MotionModel(Protocol):
+    """What the pipeline asks of a model."""
+
+    @property
+    def body(self) -> BodyModel:
+        """The body of the parameters."""
+
+    @property
+    def needs_pictures(self) -> bool:
+        """The model looks at the video, not at keypoints only."""
+
+    def about(self) -> dict[str, Any]:
+        """Metadata that say which model it is, and how it is sampled."""
+
+    def motions(self, footage: Footage, tracks: Sequence[Track], camera: Pinhole) -> list[Motion3D]:
+        """The motion of each track from its first to its last frame."""
+
+
+def track_span(track: Track) -> tuple[NDArray[np.int64], DenseTrack]:
+    """The frame numbers ``[T]`` from the first to the last of a track, without a gap, and its points in them."""
+    first, last = int(track.frames[0]), int(track.frames[-1])
+    dense = track.filled(last + 1)
+    return np.arange(first, last + 1), DenseTrack(dense.points[first:], dense.present[first:])
+
+
+@dataclass(frozen=True)
+class ClipMotionModel:
+    """A model of clips of keypoints.
+
+    Attributes:
+        loaded: the model.
+        checkpoint: its file, for the record.
+        options: hypotheses, sampler and seed.
+    """
+
+    loaded: LoadedClipModel
+    checkpoint: Path
+    options: PredictOptions
+
+    @property
+    def body(self) -> BodyModel:
+        """The body of the parameters."""
+        return self.loaded.body
+
+    @property
+    def needs_pictures(self) -> bool:
+        """Never: keypoints are enough."""
+        return False
+
+    @property
+    def _sampler(self) -> SamplerConfig:
+        config = self.loaded.config
+        return with_steps(SamplerConfig() if config is None else config.sampler, self.options.steps)
+
+    def about(self) -> dict[str, Any]:
+        """Metadata that say which model it is, and how it is sampled."""
+        config = self.loaded.config
+        about = _about(self.loaded, self.checkpoint, self._sampler, self.options)
+        about["checkpoint"] |= {
+            "config": None if config is None else config.name,
+            "model": type(self.loaded.model.network).__name__ if config is None else config.model.head,
+            "input": "keypoints",
+        }
+        return about
+
+    def motions(self, footage: Footage, tracks: Sequence[Track], camera: Pinhole) -> list[Motion3D]:  # noqa: ARG002
+        """The motion of each track from its first to its last frame.
+
+        Raises:
+            UserError: the model's output is not finite.
+        """
+        device = next(self.loaded.model.parameters()).device
+        found = []
+        for track in watched(tracks, len(tracks), "recovering motions"):
+            points = torch.from_numpy(track_span(track.h36m17())[1].points).float().unsqueeze(0)
+            normalised = normalise_clip(points, footage.size)[0]
+            # As in training: of points that are not seen the model knows nothing, also no interpolated place.
+            keypoints = torch.where(points[..., 2:] > 0, normalised, 0.0)
+            seed = torch.tensor([_item_seed(footage, track)], dtype=torch.int64)
+            batch = ClipBatch(seed, keypoints, torch.tensor([footage.fps])).to(device)
+            options = self.options
+            prediction = self.loaded.model.sample(batch, options.num_samples, self._sampler, options.seed)
+            params = prediction.params.map(lambda value: value[0]).to("cpu")
+            _require_finite(params, track)
+            found.append(Motion3D(params, prediction.deterministic))
+        return found
+
+
+@dataclass(frozen=True)
+class FrameMotionModel:
+    """A model of people in pictures, run on every frame. It knows nothing of time: its motions tremble.
+
+    Attributes:
+        loaded: the model.
+        checkpoint: its file, for the record.
+        options: hypotheses, sampler, seed and guidance.
+    """
+
+    loaded: LoadedModel
+    checkpoint: Path
+    options: PredictOptions
+
+    @property
+    def body(self) -> BodyModel:
+        """The body of the parameters."""
+        return self.loaded.body
+
+    @property
+    def needs_pictures(self) -> bool:
+        """The model's input are crops of the video."""
+        return self.loaded.config.model.encoder.kind == "image"
+
+    def about(self) -> dict[str, Any]:
+        """Metadata that say which model it is, and how it is sampled."""
+        config = self.loaded.config
+        about = _about(self.loaded, self.checkpoint, with_steps(config.sampler, self.options.steps), self.options)
+        about["checkpoint"] |= {
+            "config": config.name,
+            "model": config.model.kind,
+            "input": config.model.encoder.kind,
+        }
+        return about | {"guidance": self.options.guidance}
+
+    def motions(self, footage: Footage, tracks: Sequence[Track], camera: Pinhole) -> list[Motion3D]:
+        """The motion of each track from its first to its last frame, frame by frame.
+
+        Hypothesis k has the same noise in all frames. Frames in which nobody was found lie between their neighbours.
+
+        Raises:
+            UserError: pictures are needed and there are none, nothing of somebody can be seen, or the model's output is
+                not finite.
+        """
+        collected: list[_Answers] = [_Answers([], [], []) for _ in tracks]
+        at_once = _PICTURES_AT_ONCE if self.needs_pictures else self.options.max_batch
+        deterministic = False
+        waiting: list[_Seen] = []
+        total = sum(len(track) for track in tracks)
+        with progress(total, "recovering bodies") as bar:
+            for seen in self._people(footage, tracks):
+                waiting.append(seen)
+                if len(waiting) == at_once:
+                    deterministic = self._answer(waiting, collected, camera)
+                    bar.update(len(waiting))
+                    waiting = []
+            if waiting:
+                deterministic = self._answer(waiting, collected, camera)
+        return [
+            Motion3D(_joined(track, answers), deterministic) for track, answers in zip(tracks, collected, strict=True)
+        ]
+
+    def _answer(self, seen: list[_Seen], collected: list[_Answers], camera: Pinhole) -> bool:
+        prediction = sample_people(self.loaded, [one.person for one in seen], self.options)
+        rotations = _in_picture(prediction, [one.person for one in seen], camera).cpu()
+        betas = prediction.params.betas.cpu()
+        for row, one in enumerate(seen):
+            answers = collected[one.track]
+            answers.frames.append(one.frame)
+            answers.rotations.append(rotations[row])
+            answers.betas.append(betas[row])
+        return prediction.deterministic
+
+    def _people(self, footage: Footage, tracks: Sequence[Track]) -> Iterator[_Seen]:
+        """Everybody in every frame; a model of keypoints needs no pictures, and the video is not read."""
+        if self.needs_pictures and footage.path is None:
+            raise UserError(
+                f"{self.checkpoint} is a model of pictures and needs --video; without one choose a model of keypoints"
+            )
+        path = footage.path or Path(footage.name)
+        width, height = footage.size
+        blank: NDArray[np.uint8] = np.broadcast_to(np.zeros(1, np.uint8), (height, width, 3))
+        pictures = footage.frames() if self.needs_pictures else (blank for _ in range(footage.num_frames))
+        points = [track.coco17() for track in tracks]
+        rows = [{int(frame): row for row, frame in enumerate(track.frames)} for track in tracks]
+        for frame, rgb in enumerate(pictures):
+            photo = Photo(path, rgb)
+            for index, track in enumerate(points):
+                if frame in rows[index]:
+                    person = _person(photo, track, track.points[rows[index][frame]])
+                    if person is not None:
+                        yield _Seen(index, frame, person)
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """A person in a frame."""
+
+    track: int
+    frame: int
+    person: PersonInput
+
+
+@dataclass(frozen=True)
+class _Answers:
+    """What the model says about a track: N frames, and of each rotations ``[S, 24, 3, 3]`` and betas ``[S, 10]``."""
+
+    frames: list[int]
+    rotations: list[Tensor]
+    betas: list[Tensor]
+
+
+def _person(photo: Photo, track: Track, points: NDArray[np.float64]) -> PersonInput | None:
+    """The person with COCO-17 ``points [17, 3]``; None if nothing of them is seen."""
+    seen = points[:, 2] > 0
+    if not seen.any():
+        return None
+    clear = points[:, 2] >= _CLEAR_CONFIDENCE
+    box = box_from_keypoints(Keypoints(points, clear if clear.sum() >= _FEW_POINTS else seen))
+    return PersonInput(photo, track.track_id, box, "extent of the keypoints", Keypoints(points, seen))
+
+
+def _in_picture(prediction: Prediction, people: Sequence[PersonInput], camera: Pinhole) -> Tensor:
+    """Rotations ``[N, S, 24, 3, 3]``, turned from the cameras that look at the crops into that of the picture."""
+    rotations = prediction.params.rotations
+    centres = torch.tensor([person.centre for person in people]).to(rotations)
+    tangent = (centres - torch.tensor(camera.centre).to(rotations)) / camera.focal
+    turn = look_rotation(torch.cat([tangent, torch.ones_like(tangent[:, :1])], dim=-1))
+    pelvis = turn[:, None] @ rotations[:, :, 0]
+    return torch.cat([pelvis.unsqueeze(2), rotations[:, :, 1:]], dim=2)
+
+
+def _joined(track: Track, answers: _Answers) -> SmplParams:
+    """Parameters ``[S, T]`` of all frames of a track from those of some of them; one mean shape per hypothesis."""
+    if not answers.frames:
+        raise UserError(f"track {track.track_id} has no point of COCO-17 in any frame, which the model needs")
+    first, last = int(track.frames[0]), int(track.frames[-1])
+    rows = torch.tensor(answers.frames) - first
+    rotations = bridged(torch.stack(answers.rotations, dim=1), rows, last - first + 1)
+    betas = torch.stack(answers.betas, dim=1).mean(dim=1, keepdim=True).expand(-1, last - first + 1, -1)
+    params = SmplParams.from_rotations(rotations, betas)
+    _require_finite(params, track)
+    return params
+
+
+def bridged(rotations: Tensor, rows: Tensor, count: int) -> Tensor:
+    """Rotations of ``count`` frames from those of some, the rest along the shortest arcs between their neighbours.
+
+    Args:
+        rotations: ``[S, N, J, 3, 3]``.
+        rows: ``[N]`` ascending, which frames they are of. Before the first and after the last nothing moves.
+        count: T.
+
+    Returns:
+        ``[S, T, J, 3, 3]``.
+    """
+    times = torch.arange(count)
+    after = torch.searchsorted(rows, times).clamp(max=len(rows) - 1)
+    before = (torch.searchsorted(rows, times, right=True) - 1).clamp(min=0)
+    gap = (rows[after] - rows[before]).clamp(min=1)
+    share = ((times - rows[before]).float() / gap).clamp(0, 1)
+    result = rotations[:, before]
+    missing = (share > 0).nonzero().flatten()
+    start, end = rotations[:, before[missing]], rotations[:, after[missing]]
+    turn = matrix_to_axis_angle(start.transpose(-1, -2) @ end)
+    result[:, missing] = start @ axis_angle_to_matrix(share[missing, None, None] * turn)
+    return result
+
+
+def _about(
+    loaded: LoadedModel | LoadedClipModel, checkpoint: Path, sampler: SamplerConfig, options: PredictOptions
+) -> dict[str, Any]:
+    return {
+        "checkpoint": {"path": str(checkpoint), "sha256": loaded.sha256, "step": loaded.step},
+        "sampling": {
+            "hypotheses": options.num_samples,
+            "single_answer": 0,
+            "seed": options.seed,
+            "sampler": sampler.name,
+            "steps": sampler.steps,
+            "eta": sampler.eta,
+        },
+    }
+
+
+def _item_seed(footage: Footage, track: Track) -> int:
+    """Identifies a person by the names of the video and the track: nobody's samples depend on the others."""
+    name = footage.path.name if footage.path is not None else footage.name
+    digest = hashlib.sha256(f"{name}#{track.track_id}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+def _require_finite(params: SmplParams, track: Track) -> None:
+    if not all(bool(value.isfinite().all()) for value in (params.global_orient, params.body_pose, params.betas)):
+        raise UserError(f"track {track.track_id}: the model's output is not finite; use another checkpoint")

@@ -10,10 +10,11 @@ from diffhmr.datasets.poses import _collides
 from diffhmr.motion.acting.score import GRAVITY, Activity
 from diffhmr.motion.plausibility import Plausibility, measure, sole_points
 from diffhmr.motion.procedural import MotionBatch, sample_motion, sample_motions
+from diffhmr.motion.rest_body import RestBody
 from diffhmr.random import item_seeds
 
 FPS = 30.0
-PELVIS, LEFT_ANKLE, LEFT_WRIST, HEAD = 0, 7, 20, 15
+PELVIS, HEAD = 0, 15
 
 
 @pytest.fixture(scope="module")
@@ -205,5 +206,11 @@ def test_walking_follows_from_its_steps(performed: dict[Activity, MotionBatch]) 
     assert np.ptp(np.unwrap(facing(batch)), axis=1).mean() > np.deg2rad(15)
 
 
-def test_the_skeleton_is_that_of_the_floor() -> None:
-    assert REST[LEFT_ANKLE, 1] < -0.8  # heights of this file are those of an adult
+def test_the_free_body_stands_on_the_floor_of_the_motions(rest: RestBody, crowd: MotionBatch) -> None:
+    """The generator's skeleton is that of the free body, and so are its soles: the mesh touches y = 0 with its feet."""
+    np.testing.assert_allclose(REST, rest.joints - rest.joints[0], atol=1.5e-3)
+    lowest = np.stack([rest.lowest(crowd.motion(index)) for index in range(0, len(crowd.position), 12)])
+    planted = crowd.contact[::12].any(-1)
+    assert lowest.min() > -0.04
+    assert np.abs(np.median(lowest[planted])) < 0.01 and np.quantile(lowest[planted], 0.99) < 0.03
+    assert lowest[~planted].mean() > 0.02

@@ -113,10 +113,11 @@ def open_people(source: Source, config: ExperimentConfig, body: BodyModel) -> Ev
         raise UserError(
             f"{path} has no 2D keypoints, which this checkpoint needs; take a checkpoint that reads pictures"
         )
+    # Where the pictures lie is nobody's business, and differs from machine to machine.
+    meta = {key: value for key, value in labels.meta.items() if key != "images"}
     description = {
         "split": str(labels.meta.get("split", path.stem)),
-        # Where the pictures lie is nobody's business, and differs from machine to machine.
-        "labels": {**_file(path), "meta": {key: value for key, value in labels.meta.items() if key != "images"}},
+        "labels": {**describe_file(path), "meta": meta},
         "rows": {"of_file": len(labels), "measured": len(rows), "sha256": rows_sha256(kept)},
         "input": "pictures" if use_images else "the 2D keypoints of the label file",
         "test_items": len(rows),
@@ -204,13 +205,14 @@ def synthetic_protocol(body: BodyModel, people: dict[str, Any]) -> dict[str, Any
 
 def describe_body(body: BodyModel, regressors: Sequence[str] | None = None) -> dict[str, Any]:
     """Which body file, and whence these of its joint regressors, for the result."""
-    described: dict[str, Any] = {"name": body.name, **_file(body.path, body.sha256)}
+    described: dict[str, Any] = {"name": body.name, **describe_file(body.path, body.sha256)}
     if regressors is not None:
-        described["regressors"] = {name: _file(body.regressor_paths[name]) for name in regressors}
+        described["regressors"] = {name: describe_file(body.regressor_paths[name]) for name in regressors}
     return described
 
 
-def _file(path: Path, sha256: str | None = None) -> dict[str, str]:
+def describe_file(path: Path, sha256: str | None = None) -> dict[str, str]:
+    """Path and checksum, for the result."""
     return {"path": portable(path), "sha256": sha256 or sha256_file(path)}
 
 

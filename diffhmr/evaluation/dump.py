@@ -1,4 +1,7 @@
-"""Per-person errors and predictions as an ``.npz``, written while the evaluation goes on, in constant memory."""
+"""Errors and predictions of every person or frame as an ``.npz``, written while the evaluation goes on.
+
+The memory it takes is constant.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +15,9 @@ from types import TracebackType
 from typing import Any, BinaryIO
 
 import numpy as np
+from torch import Tensor
 
-from diffhmr.batch import Prediction
+from diffhmr.body.params import SmplParams
 from diffhmr.files import atomic_path
 from diffhmr.geometry.rotation import matrix_to_axis_angle
 
@@ -23,13 +27,13 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)  # so that the same result gives the same bytes
 class Dump:
     """Writes the file when the ``with`` block ends well, and nothing when it does not.
 
-    Arrays: ``pose (N, 1 + S, 72)`` axis-angle and ``betas (N, 1 + S, 10)`` in the frame of the crop's camera, ``camera
-    (N, 1 + S, 3)``, and the errors ``(N, 1 + S)`` of every metric, float32; hypothesis 0 is the single answer. What is
-    given to :meth:`finish` is added.
+    Arrays: ``pose (N, 1 + S, 72)`` axis-angle and ``betas (N, 1 + S, 10)`` in the frame of the camera (for people in
+    pictures that of the crop, whose ``camera (N, 1 + S, 3)`` is there too), and the errors ``(N, 1 + S)`` of every
+    metric, float32; hypothesis 0 is the single answer. What is given to :meth:`finish` is added.
 
     Args:
         path: the ``.npz`` file to be.
-        num_items: N.
+        num_items: N people, or frames of sequences.
     """
 
     def __init__(self, path: str | Path, num_items: int) -> None:
@@ -45,11 +49,10 @@ class Dump:
         self._folder = tempfile.TemporaryDirectory(prefix=f".{self._path.stem}-", dir=self._path.parent)
         return self
 
-    def add(self, prediction: Prediction, errors: Mapping[str, Any]) -> None:
-        """The next people in order."""
-        pose = matrix_to_axis_angle(prediction.params.rotations).flatten(-2)
-        arrays = {"pose": pose, "betas": prediction.params.betas, "camera": prediction.camera, **errors}
-        for name, values in arrays.items():
+    def add(self, params: SmplParams, arrays: Mapping[str, Tensor]) -> None:
+        """The next items in order: parameters ``[N, 1 + S]`` and what else there is of each."""
+        pose = matrix_to_axis_angle(params.rotations).flatten(-2)
+        for name, values in {"pose": pose, "betas": params.betas, **arrays}.items():
             block = np.ascontiguousarray(values.float().cpu().numpy())
             if name not in self._streams:
                 self._streams[name] = self._open(name, block.shape[1:])

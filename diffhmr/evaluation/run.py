@@ -101,11 +101,19 @@ class Output:
 
     Attributes:
         json: the result; None for nowhere.
-        dump: errors and predictions of every person as ``.npz``; None for nowhere.
+        dump: errors and predictions of every person or frame as ``.npz``; None for nowhere.
     """
 
     json: Path | None = None
     dump: Path | None = None
+
+    def check(self) -> None:
+        """Raises: UserError: the files cannot be written, which is better known before everything is measured."""
+        for path in (self.json, self.dump):
+            if path is not None:
+                ensure_writable(path)
+        if self.dump is not None and self.dump.suffix != ".npz":
+            raise UserError(f"--dump writes an .npz file, but {self.dump} is named otherwise; name it FILE.npz")
 
 
 def run(
@@ -127,11 +135,7 @@ def run(
     Raises:
         UserError: the checkpoint, the data set, a body, an option or an output path cannot be used.
     """
-    for path in (output.json, output.dump):
-        if path is not None:
-            ensure_writable(path)
-    if output.dump is not None and output.dump.suffix != ".npz":
-        raise UserError(f"--dump writes an .npz file, but {output.dump} is named otherwise; name it FILE.npz")
+    output.check()
     protocol = source.terms
     loaded = load_checkpoint(checkpoint, device)
     bodies = find(protocol, loaded.body)
@@ -202,7 +206,7 @@ def evaluate(
             for name, sums in slices.items():
                 sums.add(measured.measures, _slice_mask(targets, name))
             if dump is not None:
-                dump.add(prediction, measured.errors)
+                dump.add(prediction.params, {"camera": prediction.camera, **measured.errors})
             progress.update(len(batch))
     return Evaluation(
         everyone.num_items,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
@@ -25,6 +25,27 @@ if TYPE_CHECKING:  # importing a data set imports torch, which takes seconds; co
 
 TruthBody = Literal["gendered", "neutral", "model"]
 """On which body the labelled parameters are put: SMPL of the person's gender, neutral SMPL, or the model's own body."""
+
+
+class TruthTerms(Protocol):
+    """What one must know of a protocol to put labelled parameters on a body."""
+
+    @property
+    def name(self) -> str:
+        """As on the command line."""
+
+    @property
+    def full_name(self) -> str:
+        """With the version."""
+
+    @property
+    def truth_body(self) -> TruthBody | None:
+        """Of the labelled parameters."""
+
+    @property
+    def needs_smpl(self) -> bool:
+        """Labelled parameters are those of SMPL."""
+
 
 MIN_OF = (1, 5, 10, 25, 50, 100, 200, 500, 1000)
 PIXEL_CROP = 256
@@ -163,13 +184,13 @@ class EvaluationProtocol:
         """Names of the files with the regressors of what is measured on the prediction: joints, root, 2D points."""
         joints = self.joints.joint_names if self.joint_set else ()
         in_image = COCO17 if self.visibility else SPIN49
-        return _regressors_of((*joints, *self.root, *in_image.joint_names))
+        return regressors_of((*joints, *self.root, *in_image.joint_names))
 
     def truth_regressors(self) -> tuple[str, ...]:
         """Names of the files with the regressors that the bodies of the truth need."""
         if self.stored or not self.joint_set:
             return ()
-        return _regressors_of((*self.truth_joints.joint_names, *(self.truth_root or self.root)))
+        return regressors_of((*self.truth_joints.joint_names, *(self.truth_root or self.root)))
 
     def num_random(self, num_samples: int) -> int:
         """Random hypotheses that are drawn for ``num_samples``; at least one, for the error of a random one."""
@@ -198,7 +219,7 @@ class EvaluationProtocol:
         return described
 
     def _describe_joints(self) -> dict[str, Any]:
-        sources = _regressors_of((*self.joints.joint_names, *self.root))
+        sources = regressors_of((*self.joints.joint_names, *self.root))
         described: dict[str, Any] = {
             "joint_set": self.joint_set,
             "joint_names": list(self.joints.joint_names),
@@ -249,7 +270,8 @@ class EvaluationProtocol:
         return f"labelled parameters on {body[self.truth_body]}"
 
 
-def _regressors_of(names: tuple[str, ...]) -> tuple[str, ...]:
+def regressors_of(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Names of the files with the regressors of these joints; none for joints of the tree and surface points."""
     kinds = {"extra": EXTRA_REGRESSOR, "h36m": H36M_REGRESSOR, "j19": J19_REGRESSOR}
     sources = [joint_source(name).kind for name in names]
     return tuple(dict.fromkeys(kinds[kind] for kind in sources if kind in kinds))

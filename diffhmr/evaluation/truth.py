@@ -14,7 +14,7 @@ from diffhmr.body.joints import SPIN49, JointSet, extended
 from diffhmr.body.model import BodyModel
 from diffhmr.body.params import SmplParams
 from diffhmr.errors import UserError
-from diffhmr.evaluation.terms import EvaluationProtocol, TruthBody, stored_slots
+from diffhmr.evaluation.terms import EvaluationProtocol, TruthBody, TruthTerms, stored_slots
 
 JOINTS_AT_ONCE = 1664
 """Bodies whose joints are computed at once."""
@@ -46,7 +46,7 @@ def genders_of(truth_body: TruthBody | None) -> tuple[str, ...]:
     return {"gendered": ("male", "female"), "neutral": ("neutral",)}.get(truth_body or "", ())
 
 
-def find_bodies(protocol: EvaluationProtocol, prediction: BodyModel) -> Bodies:
+def find_bodies(protocol: TruthTerms, prediction: BodyModel) -> Bodies:
     """The bodies that ``protocol`` needs, from ``data/body/``.
 
     Raises:
@@ -141,14 +141,31 @@ def on_bodies(
         UserError: people without parameters, or without a gender where it matters.
     """
     _require(protocol, "SMPL parameters", targets.has_params)
-    params = targets.params.map(lambda value: value[part])
+    gender = None if targets.gender is None else targets.gender[part]
+    return params_on_bodies(protocol, bodies, targets.params.map(lambda value: value[part]), gender, function)
+
+
+def params_on_bodies(
+    protocol: TruthTerms,
+    bodies: Bodies,
+    params: SmplParams,
+    gender: Tensor | None,
+    function: Callable[[BodyModel, SmplParams], Tensor],
+) -> Tensor:
+    """``function`` of labelled parameters ``[B, ...]``, each on the body that the protocol says.
+
+    Args:
+        gender: ``[B]``: 0 male, 1 female, -1 unknown; None if the labels do not say.
+
+    Raises:
+        UserError: people without a gender where it matters.
+    """
     if protocol.truth_body != "gendered":
         neutral = protocol.truth_body == "neutral"
         return function(bodies.truth["neutral"] if neutral else bodies.prediction, params)
-    if targets.gender is None:
+    if gender is None:
         raise UserError(f"{protocol.full_name} needs the people's gender, which the labels do not say")
-    _require(protocol, "a gender", targets.gender >= 0)
-    gender = targets.gender[part]
+    _require(protocol, "a gender", gender >= 0)
     result: Tensor | None = None
     for code, name in enumerate(("male", "female")):
         rows = (gender == code).nonzero().squeeze(-1)
@@ -179,7 +196,7 @@ def mean_root(joints: Tensor) -> Tensor:
     return joints[..., 0, :] if joints.shape[-2] == 1 else joints.mean(-2)
 
 
-def _require(protocol: EvaluationProtocol, what: str, known: Tensor) -> None:
+def _require(protocol: TruthTerms, what: str, known: Tensor) -> None:
     if not bool(known.all()):
         lacking = int((~known).sum())
         raise UserError(

@@ -9,15 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from diffhmr.batch import Prediction
 from diffhmr.body.params import SmplParams
 from diffhmr.evaluation.dump import Dump
 from diffhmr.geometry.rotation import axis_angle_to_matrix
 
 
-def prediction(pose: torch.Tensor) -> Prediction:
-    params = SmplParams.from_rotations(axis_angle_to_matrix(pose), pose[..., :10, 0])
-    return Prediction(params, pose[..., 0, :])
+def params_of(pose: torch.Tensor) -> SmplParams:
+    return SmplParams.from_rotations(axis_angle_to_matrix(pose), pose[..., :10, 0])
 
 
 def test_batches_are_joined_and_read_back(tmp_path: Path) -> None:
@@ -26,7 +24,8 @@ def test_batches_are_joined_and_read_back(tmp_path: Path) -> None:
     for name, cuts in (("a.npz", (0, 2, 4, 5)), ("b.npz", (0, 5))):
         with Dump(tmp_path / name, 5) as dump:
             for start, end in itertools.pairwise(cuts):
-                dump.add(prediction(pose[start:end]), {"mpjpe_mm": errors[start:end]})
+                more = {"camera": pose[start:end, :, 0], "mpjpe_mm": errors[start:end]}
+                dump.add(params_of(pose[start:end]), more)
             dump.finish({"num_items": 5}, row=np.arange(5), imgname=np.array(["x.jpg"] * 5))
     with np.load(tmp_path / "a.npz", allow_pickle=False) as archive:
         assert set(archive.files) == {"pose", "betas", "camera", "mpjpe_mm", "row", "imgname", "result"}
@@ -41,7 +40,7 @@ def test_batches_are_joined_and_read_back(tmp_path: Path) -> None:
 def test_nothing_is_left_of_an_evaluation_that_failed(tmp_path: Path) -> None:
     (tmp_path / "d.npz").write_bytes(b"before")
     with pytest.raises(RuntimeError, match="on the way"), Dump(tmp_path / "d.npz", 5) as dump:
-        dump.add(prediction(torch.zeros(2, 3, 24, 3)), {})
+        dump.add(params_of(torch.zeros(2, 3, 24, 3)), {})
         raise RuntimeError("on the way")
     assert [path.name for path in tmp_path.iterdir()] == ["d.npz"]
     assert (tmp_path / "d.npz").read_bytes() == b"before"

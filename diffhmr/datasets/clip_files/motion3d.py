@@ -65,7 +65,7 @@ class MotionClips:
             seen, truth = read_clip(path)
             if len(truth) != self._length:
                 raise UserError(
-                    f"{path} has {len(truth)} frames, {self._files[0].name} beside it {self._length}; {AGAIN}"
+                    f"{path} has {len(truth)} frames, but {self._files[0].name} beside it {self._length}; {AGAIN}"
                 )
             keypoints[k], positions[k] = seen[rows], truth[rows]
         return LiftingPart(keypoints, positions)

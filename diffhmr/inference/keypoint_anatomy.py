@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffhmr.body.joints import COCO17, H36M17, JOINT_SETS
+from diffhmr.inference.clear_points import CLEAR_CONFIDENCE
 
 _ROWS = 2000  # people of a file that are looked at, evenly spaced
-_CLEAR = 0.3
 _MIN_VOTES = 8
 _MAJORITY = 0.8
 
@@ -119,7 +119,7 @@ def _frontal(
     length = np.maximum(np.linalg.norm(trunk, axis=-1), 1e-9)
     across = (shoulders[:, 0, 0] - shoulders[:, 1, 0]) / length
     confidence = corners[..., 2]
-    clear = (confidence.min(-1) >= _CLEAR) & (trunk[:, 1] >= _UPRIGHT * length) & (np.abs(across) >= _BROAD)
+    clear = (confidence.min(-1) >= CLEAR_CONFIDENCE) & (trunk[:, 1] >= _UPRIGHT * length) & (np.abs(across) >= _BROAD)
     return across, (hips[:, 0, 0] - hips[:, 1, 0]) / length, clear, confidence.mean(-1)
 
 

@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 from diffhmr.body.joints import COCO17, H36M17
 from diffhmr.errors import UserError
+from diffhmr.inference.clear_points import CLEAR_CONFIDENCE
 from diffhmr.inference.keypoint_anatomy import legs_exchanged, likely_order, sides_exchanged
 
 log = logging.getLogger(__name__)
 
-_CLEAR = 0.3
 _SURE = 1.05  # some detectors go a little over 1
 _NORMALISED = 2.0  # no person in pixels is so small
 _FAR = 0.5  # of the picture's size beyond its border: nobody is detected there
@@ -60,7 +60,7 @@ def check_coordinates(points: NDArray[np.float64], frame_size: tuple[int, int] |
     Raises:
         UserError: coordinates are normalised, or most points lie outside the picture.
     """
-    clear = points[..., 2] >= min(_CLEAR, float(points[..., 2].max()))
+    clear = points[..., 2] >= min(CLEAR_CONFIDENCE, float(points[..., 2].max()))
     places = points[clear][:, :2]
     low, high = places.min(axis=0), places.max(axis=0)
     if float(np.quantile(np.abs(places), 0.99)) <= _NORMALISED:

@@ -16,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
+from diffhmr.inference.clear_points import clear_points
+
 GAP_SECONDS = 2.0
 """A person who is not found for longer than this becomes somebody new."""
 
@@ -29,7 +31,6 @@ _NO_MATCH = 0.75  # what leaving somebody unmatched costs
 _LOST = 0.05  # of two people who fit as well, the one seen last is preferred
 _MIN_SHARED = 3
 _MIN_SIZE = 8.0  # pixels
-_CLEAR_CONFIDENCE = 0.3
 
 
 @dataclass(frozen=True)
@@ -154,8 +155,7 @@ def _sort_key(sighting: _Sighting) -> tuple[float, list[float]]:
 
 def _centres_and_sizes(points: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Middle ``[N, 2]`` and diagonal ``[N]`` of the points that are certain, or of all seen ones if they are few."""
-    clear = points[..., 2] >= _CLEAR_CONFIDENCE
-    use = np.where(clear.sum(-1, keepdims=True) >= _MIN_SHARED, clear, points[..., 2] > 0)[..., None]
+    use = clear_points(points[..., 2])[..., None]
     places = points[..., :2]
     extent = np.where(use, places, -np.inf).max(1) - np.where(use, places, np.inf).min(1)
     return np.where(use, places, 0.0).sum(1) / use.sum(1), np.linalg.norm(extent, axis=-1)

@@ -12,12 +12,10 @@ from diffhmr.body.joints import COCO17, H36M17, HALPE26, JOINT_SETS, OPENPOSE25,
 from diffhmr.body.keypoint_maps import map_keypoints
 from diffhmr.errors import UserError
 from diffhmr.inference.annotations import Box
+from diffhmr.inference.clear_points import clear_points
 
 TRACK_SETS = (COCO17.name, HALPE26.name, OPENPOSE25.name, H36M17.name)
 """Joint sets that a track can have."""
-
-_CLEAR_CONFIDENCE = 0.3
-_FEW_POINTS = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,9 +161,7 @@ def _unseen(points: NDArray[np.float64]) -> NDArray[np.bool_]:
 
 def _extent(points: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Corners ``[..., 2]`` of the box around points ``[..., K, 3]``; infinite, and reversed, where nothing is seen."""
-    confidence = points[..., 2]
-    clear = confidence >= _CLEAR_CONFIDENCE
-    use = np.where(clear.sum(axis=-1, keepdims=True) >= _FEW_POINTS, clear, confidence > 0)[..., None]
+    use = clear_points(points[..., 2])[..., None]
     low = np.where(use, points[..., :2], np.inf).min(axis=-2)
     high = np.where(use, points[..., :2], -np.inf).max(axis=-2)
     return low, high

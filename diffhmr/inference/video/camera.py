@@ -22,13 +22,13 @@ from numpy.typing import NDArray
 from scipy.linalg import solveh_banded
 from scipy.ndimage import median_filter
 
+from diffhmr.inference.clear_points import FEW_POINTS, clear_points
+
 Floats = NDArray[np.float64]
 
 _OUTLIER_STEPS = (4.0, 2.0, 1.0, 1.0)
 """One for each round: what counts as an outlier narrows down, so that a wrong start is left."""
 _ANCHOR = 1e-6  # 1/m^2 towards the first guess: it decides only where nothing else does
-_FEW_POINTS = 4
-_CLEAR = 0.3
 _MEDIAN_SECONDS = 1.0
 _DEPTH_RANGE = 2.0  # a depth may differ by this factor from what the person's size says
 _BAND = 6  # unknowns between those that an equation joins: two frames of three
@@ -194,13 +194,12 @@ def _first_guess(joints: Floats, tangents: Floats, weight: Floats, fps: float) -
     Raises:
         ValueError: no frame has two keypoints at different places.
     """
-    clear = weight >= _CLEAR
-    use = np.where((clear.sum(axis=1) >= _FEW_POINTS)[:, None], clear, weight > 0)
+    use = clear_points(weight)
     rows = np.flatnonzero(use.any(axis=1))
     body, points, use = joints[rows, :, :2], tangents[rows], use[rows, :, None]
     (body_middle, large), (middle, seen) = (_middle_and_spread(values, use) for values in (body, points))
     counts = use.sum(axis=(1, 2))
-    for fewest in (_FEW_POINTS, 2):
+    for fewest in (FEW_POINTS, 2):
         sized = (counts >= fewest) & (seen > 0) & (large > 0)
         if sized.any():
             break

@@ -23,6 +23,7 @@ from diffhmr.errors import UserError
 from diffhmr.geometry.clip_frame import normalise_clip
 from diffhmr.geometry.rotation import axis_angle_to_matrix, look_rotation, matrix_to_axis_angle
 from diffhmr.inference.annotations import Keypoints
+from diffhmr.inference.clear_points import clear_points
 from diffhmr.inference.people import PersonInput, box_from_keypoints
 from diffhmr.inference.photo import Photo
 from diffhmr.inference.predict import PredictOptions, sample_people, with_steps
@@ -33,8 +34,6 @@ from diffhmr.inference.video.footage import Footage, progress, watched
 if TYPE_CHECKING:
     from diffhmr.motion_checkpoint import LoadedClipModel
 
-_CLEAR_CONFIDENCE = 0.3
-_FEW_POINTS = 4
 _PICTURES_AT_ONCE = 16
 
 
@@ -257,8 +256,7 @@ def _person(photo: Photo, track: Track, points: NDArray[np.float64]) -> PersonIn
     seen = points[:, 2] > 0
     if not seen.any():
         return None
-    clear = points[:, 2] >= _CLEAR_CONFIDENCE
-    box = box_from_keypoints(Keypoints(points, clear if clear.sum() >= _FEW_POINTS else seen))
+    box = box_from_keypoints(Keypoints(points, clear_points(points[:, 2])))
     return PersonInput(photo, track.track_id, box, "extent of the keypoints", Keypoints(points, seen))
 
 

@@ -68,10 +68,15 @@ def _time_step(trainer: Trainer[Any, Any], processes: Processes) -> tuple[float,
 
 
 def _parameters(model: nn.Module) -> str:
-    parts = {name: sum(value.numel() for value in part.parameters()) for name, part in model.named_children()}
-    total = sum(value.numel() for value in model.parameters())
-    named = ", ".join(f"{name} {count / 1e6:.2f} M" for name, count in parts.items() if count)
-    return f"{total / 1e6:.2f} M ({named})"
+    parts = [(name, part) for name, part in model.named_children() if _count(part)]
+    # What is inside of a single part says more than that there is one.
+    inside = [(name, part) for name, part in parts[0][1].named_children() if _count(part)] if len(parts) == 1 else []
+    named = ", ".join(f"{name} {_count(part) / 1e6:.2f} M" for name, part in inside or parts)
+    return f"{_count(model) / 1e6:.2f} M ({named})"
+
+
+def _count(module: nn.Module) -> int:
+    return sum(value.numel() for value in module.parameters())
 
 
 def _memory(device: torch.device) -> str:

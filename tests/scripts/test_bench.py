@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from diffhmr.command_line import run_command
+from diffhmr.errors import UserError
 from diffhmr.inference.photo import read_photo
 from scripts import bench
 from tests.inference.example_people import save_small_checkpoint, small_config
@@ -65,6 +66,12 @@ class Wait(nn.Module):
         start = self.clock.now()
         while self.clock.now() - start < 5:
             pass
+
+
+def test_settings_of_clips_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("name: tiny\ntask: mesh\n")
+    with pytest.raises(UserError, match=r"c\.yaml is an experiment on clips \(task: mesh\), but one on people in pict"):
+        bench.load_subject(None, tmp_path / "c.yaml", torch.device("cpu"))
 
 
 def test_time_inside_parts_adds_up_and_hooks_go_away() -> None:

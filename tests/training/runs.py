@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 
 from diffhmr.batch import ImageBatch, Prediction
 from diffhmr.config import ExperimentConfig, SamplerConfig
+from diffhmr.config_clips import ClipExperimentConfig
 from diffhmr.config_file import AnyExperiment, config_from_dict, require_kind
 from diffhmr.training.build import build_task
 from diffhmr.training.loop import Trainer, run
@@ -55,6 +56,41 @@ def make_config(folder: Path, **sections: dict[str, Any]) -> ExperimentConfig:
 def make_trainer(config: AnyExperiment, processes: Processes = ALONE) -> Trainer[Any, Any]:
     """What :func:`run` makes of ``config`` before it starts or resumes."""
     return Trainer(build_task(config, processes), processes)
+
+
+def make_clip_config(folder: Path, task: str = "mesh", /, **sections: dict[str, Any]) -> ClipExperimentConfig:
+    """A run of a second on clips of 12 frames, with the smallest networks; the head is that of ``sections``."""
+    settings: dict[str, Any] = {
+        "name": "run",
+        "output": str(folder),
+        "task": task,
+        "body": {"path": str(ROOT / "data/body/free_body.npz")},
+        "model": {
+            "backbone": {"width": 8, "hidden": 8, "depth": 1, "heads": 2, "features": 8, "max_frames": 8},
+            "window": 6,
+            "overlap": 2,
+            "hidden": 8,
+            "chain": {"width": 8, "depth": 1, "heads": 2, "condition_width": 8, "condition_depth": 1, "warm_up": 1},
+            "denoiser": {"width": 8, "depth": 1, "heads": 2},
+        },
+        "data": {"frames": 12, "test_frames": 15, "val_items": 2},
+        "sampler": {"steps": 2},
+        "train": {
+            "steps": 4,
+            "batch_size": 2,
+            "lr": 1e-3,
+            "warmup_steps": 1,
+            "workers": 0,
+            "log_every": 2,
+            "checkpoint_every": 2,
+            "validate_every": 4,
+            "picture_every": 4,
+            "statistics_items": 30,
+        },
+    }
+    for name, changes in sections.items():
+        settings[name] = {**settings.get(name, {}), **changes}
+    return require_kind(config_from_dict(settings), ClipExperimentConfig, "test")
 
 
 class Killed(Exception):

@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from diffhmr.errors import UserError
+from diffhmr.errors import UserError, some_of
 from diffhmr.files import atomic_path, require_file
 
 
@@ -125,7 +125,7 @@ def check_weights(model: nn.Module, tensors: Mapping[str, Tensor], path: str | P
         "of another type": [name for name in wanted if name in tensors and not _fits(tensors[name], wanted[name])],
     }
     if any(problems.values()):
-        text = ", ".join(f"{len(names)} {what} ({_some(names)})" for what, names in problems.items() if names)
+        text = ", ".join(f"{len(names)} {what} ({some_of(names)})" for what, names in problems.items() if names)
         raise UserError(f"{path} holds the weights of another model: {text}; give a checkpoint that fits")
     require_finite(tensors, f"cannot use {path}")
 
@@ -141,7 +141,7 @@ def require_finite(tensors: Mapping[str, Tensor], what: str) -> None:
     """
     bad = [name for name, value in tensors.items() if value.is_floating_point() and not bool(value.isfinite().all())]
     if bad:
-        raise UserError(f"{what}: not all values are finite in {_some(bad)}; use an earlier checkpoint")
+        raise UserError(f"{what}: not all values are finite in {some_of(bad)}; use an earlier checkpoint")
 
 
 def _open(
@@ -162,7 +162,3 @@ def _fits(value: Tensor, wanted: Tensor) -> bool:
     if wanted.is_floating_point():
         return value.dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64)
     return value.dtype == wanted.dtype
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

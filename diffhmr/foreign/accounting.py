@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from diffhmr.errors import UserError
+from diffhmr.errors import UserError, some_of
 from diffhmr.foreign.files import StoredTensor, TorchFile
 
 Layout = dict[str, tuple[int, ...]]
@@ -66,12 +66,9 @@ def account(
         ],
     }
     if any(problems.values()):
-        text = "; ".join(f"{len(names)} {what}: {_some(names)}" for what, names in problems.items() if names)
+        text = "; ".join(
+            f"{len(names)} {what}: {some_of(names, _MOST_NAMES)}" for what, names in problems.items() if names
+        )
         hint = "" if set(weights) & set(layout) else "; is it of another project?"
         raise UserError(f"{path} does not hold the weights of {project}. {text}{hint}")
     return left_out
-
-
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
-    return ", ".join(names[:_MOST_NAMES]) + more

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -25,6 +26,8 @@ from diffhmr.datasets.synthetic import Split
 from diffhmr.errors import UserError
 from diffhmr.geometry.clip_frame import normalise_clip
 from diffhmr.random import Seeds, Stream, item_seeds, uniforms
+
+Kind: TypeAlias = Literal["depth", "flat"]
 
 SMALLEST_SHARE = 0.25
 """Of the picture's shorter side that people without place and size in a picture get; MotionBERT's."""
@@ -76,7 +79,7 @@ class LiftingClips:
         config: ClipDataConfig,
         split: Split,
         task: Literal["pretrain", "pose3d"],
-        only: Literal["depth", "flat"] | None = None,
+        only: Kind | None = None,
     ) -> None:
         self._train = split == "train"
         self._clean = self._train and task == "pretrain"
@@ -84,16 +87,32 @@ class LiftingClips:
         sources = sources_of(config, split)
         self._sources = [read_source(source) for source in sources]
         self.flat = tuple(not source.has_depth for source in self._sources)
-        chosen = [number for number, flat in enumerate(self.flat) if only is None or flat == (only == "flat")]
-        if not chosen:
-            kind = "without depths" if only == "flat" else "with depths"
-            raise UserError(f"no file {kind} among {', '.join(source.name for source in sources)}")
-        self._sized = all(self._sources[number].has_size for number in chosen)
         self.num_frames = config.frames
         stride = (config.stride if self._train else None) or config.frames
         self._windows = [Windows(source.videos, config.frames, stride) for source in self._sources]
         self._rows = [_usable(*pair) for pair in zip(self._sources, self._windows, strict=True)]
-        self._order = ClipOrder(config, split, [len(rows) for rows in self._rows], chosen)
+        self._config: ClipDataConfig = config
+        self._split: Split = split
+        self._choose(only)
+
+    def _choose(self, only: Kind | None) -> None:
+        chosen = [number for number, flat in enumerate(self.flat) if only is None or flat == (only == "flat")]
+        if not chosen:
+            kind = "without depths" if only == "flat" else "with depths"
+            names = ", ".join(source.name for source in sources_of(self._config, self._split))
+            raise UserError(f"no file {kind} among {names}")
+        self._sized = all(self._sources[number].has_size for number in chosen)
+        self._order = ClipOrder(self._config, self._split, [len(rows) for rows in self._rows], chosen)
+
+    def only(self, kind: Kind) -> LiftingClips:
+        """The same files, which are not read again, as with the argument ``only``.
+
+        Raises:
+            UserError: no file is left.
+        """
+        clips = copy.copy(self)
+        clips._choose(kind)
+        return clips
 
     def __len__(self) -> int:
         return len(self._order)

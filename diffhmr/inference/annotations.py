@@ -7,6 +7,7 @@ is (0, 0, W, H). Keypoints are COCO-17 pixel coordinates, in which the centre of
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ NUM_KEYPOINTS = 17
 HIDDEN_CONFIDENCE = 1.0
 """Confidence given to a point that COCO labels as hidden (v = 1). Annotators place such points well."""
 
-_PERSON = 1
+_PERSON, _PERSON_NAME = "1", "person"
 """COCO's category of people; detectors list cars and dogs in the same file."""
 
 _FORMATS = (
@@ -117,6 +118,22 @@ def keypoints_from_rows(rows: NDArray[np.float64], confidence: NDArray[np.float6
     return Keypoints(np.where(seen[:, None], points, 0.0), seen)
 
 
+def person_categories(categories: list[dict[str, Any]]) -> set[str]:
+    """Numbers, as text, of the categories of a COCO file that mean people; 1 if none is called person."""
+    return {str(item["id"]) for item in categories if str(item["name"]).lower() == _PERSON_NAME} or {_PERSON}
+
+
+def is_person(category: Any, people: Collection[str] = (_PERSON,)) -> bool:
+    """Whether a ``category_id`` means a person; where there is none it does.
+
+    Tools write it as a number, as a number in quotation marks, or as the name.
+    """
+    if category is None:
+        return True
+    text = str(int(category) if isinstance(category, float) and category.is_integer() else category).strip()
+    return text in people or text.lower() == _PERSON_NAME
+
+
 @dataclass(frozen=True)
 class _Parser:
     path: Path
@@ -125,10 +142,10 @@ class _Parser:
     def coco(self, content: dict[str, Any]) -> list[tuple[str | int | None, Annotation]]:
         try:
             names = {image["id"]: str(image["file_name"]) for image in content["images"]}
-            people = {item["id"] for item in content.get("categories", []) if item["name"] == "person"} or {_PERSON}
+            people = person_categories(content.get("categories", []))
             entries: list[tuple[str | int | None, Annotation]] = []
             for item in content["annotations"]:
-                if item.get("category_id", _PERSON) not in people and content.get("categories"):
+                if not is_person(item.get("category_id"), people) and content.get("categories"):
                     continue
                 if item.get("iscrowd"):
                     continue
@@ -146,7 +163,7 @@ class _Parser:
         entries: list[tuple[str | int | None, Annotation]] = []
         for item in items:
             if isinstance(item, dict):
-                if item.get("category_id", _PERSON) != _PERSON:
+                if not is_person(item.get("category_id")):
                     continue
                 key = item.get("image_id") if image is None else image
                 if not isinstance(key, str | int | None):

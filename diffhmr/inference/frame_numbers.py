@@ -21,6 +21,7 @@ SLACK = 2
 _FAR_NUMBER = 1000
 MOST = 2**31
 """No video has as many frames, and no file as many people."""
+_MOST_DIGITS = 10
 _SUFFIX = re.compile(r"\.[A-Za-z]\w*$")
 
 
@@ -47,22 +48,32 @@ def numbers_from_keys(keys: Sequence[str | int], source: str) -> NDArray[np.int6
     Args:
         keys: one per person or file; numbers are taken as they are.
         source: the file, for messages.
+
+    Raises:
+        UserError: a number is one that no video has, as a time in nanoseconds is.
     """
     if all(isinstance(key, int) for key in keys):
-        if far := next((key for key in keys if abs(int(key)) >= MOST), None):
-            raise UserError(f"{source}: {str(far)[:20]} is no frame number: number the frames from 0 or 1")
-        return np.array(keys, dtype=np.int64)
+        return _checked([int(key) for key in keys], keys, source)
     names = {key: _SUFFIX.sub("", PurePath(str(key)).name) for key in dict.fromkeys(keys)}
-    groups = {key: re.findall(r"\d{1,18}", name) for key, name in names.items()}
+    groups = {key: re.findall(r"\d+", name) for key, name in names.items()}
     if not all(groups.values()):
         log.warning("%s: the images have no numbers in their names, their alphabetical order is taken", source)
         places = {key: place for place, key in enumerate(sorted(names, key=str))}
         return np.array([places[key] for key in keys], dtype=np.int64)
     # Groups are counted from the end: prefixes differ more often than suffixes.
     depth = min(len(found) for found in groups.values())
-    distinct = [len({int(found[-1 - place]) for found in groups.values()}) for place in range(depth)]
+    distinct = [len({found[-1 - place].lstrip("0") for found in groups.values()}) for place in range(depth)]
     place = distinct.index(max(distinct))
-    return np.array([int(groups[key][-1 - place]) for key in keys], dtype=np.int64)
+    digits = {key: found[-1 - place].lstrip("0") for key, found in groups.items()}
+    numbers = {key: int(word or 0) if len(word) <= _MOST_DIGITS else MOST for key, word in digits.items()}
+    return _checked([numbers[key] for key in keys], keys, source)
+
+
+def _checked(numbers: list[int], keys: Sequence[str | int], source: str) -> NDArray[np.int64]:
+    far = next((key for key, number in zip(keys, numbers, strict=True) if abs(number) >= MOST), None)
+    if far is not None:
+        raise UserError(f"{source}: {str(far)[:60]} is no frame number: number the frames from 0 or 1")
+    return np.array(numbers, dtype=np.int64)
 
 
 def align_frames(

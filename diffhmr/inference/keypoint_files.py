@@ -11,14 +11,13 @@ from numpy.typing import NDArray
 from diffhmr.errors import UserError
 from diffhmr.inference.frame_numbers import align_frames
 from diffhmr.inference.keypoint_checks import check_coordinates, check_sides, checked_order, clean_points
-from diffhmr.inference.keypoint_formats import read_detections
+from diffhmr.inference.keypoint_formats import UNNUMBERED, read_detections
 from diffhmr.inference.track_linking import link_people
 from diffhmr.inference.tracks import Track
 
 log = logging.getLogger(__name__)
 
 _MAX_SHARED = 0.2
-_UNNUMBERED = -1
 
 
 def read_tracks(
@@ -87,15 +86,15 @@ def _numbered(
     ids = ids.copy()
     shared = _sharing(frames, points, ids)
     if shared.any():
-        numbered = ids != _UNNUMBERED
+        numbered = ids != UNNUMBERED
         _, people = np.unique(frames[numbered], return_counts=True)
         if shared.sum() > _MAX_SHARED * (people > 1).sum():
             log.warning("%s: its numbers of people repeat within frames, so people are linked by their motion", source)
-            ids[:] = _UNNUMBERED
+            ids[:] = UNNUMBERED
         else:
             log.warning("%s: %d people have the number of another one in their frame", source, int(shared.sum()))
-            ids[shared] = _UNNUMBERED
-    loose = ids == _UNNUMBERED
+            ids[shared] = UNNUMBERED
+    loose = ids == UNNUMBERED
     if loose.any():
         ids[loose] = ids.max() + 1 + link_people(frames[loose], points[loose], fps)
     return ids
@@ -104,9 +103,9 @@ def _numbered(
 def _sharing(frames: NDArray[np.int64], points: NDArray[np.float64], ids: NDArray[np.int64]) -> NDArray[np.bool_]:
     """People whose number a surer one in the same frame has."""
     order = np.lexsort((points[..., 0].mean(axis=1), -points[..., 2].mean(axis=1), ids, frames))
-    again = (np.diff(frames[order], prepend=-1) == 0) & (np.diff(ids[order], prepend=_UNNUMBERED - 1) == 0)
+    again = (np.diff(frames[order], prepend=-1) == 0) & (np.diff(ids[order], prepend=UNNUMBERED - 1) == 0)
     shared = np.zeros(len(ids), dtype=bool)
-    shared[order] = again & (ids[order] != _UNNUMBERED)
+    shared[order] = again & (ids[order] != UNNUMBERED)
     return shared
 
 

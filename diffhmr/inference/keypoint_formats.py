@@ -9,6 +9,8 @@ frames takes little more memory than its text.
 from __future__ import annotations
 
 import json
+import logging
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,18 +20,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffhmr.body.joints import COCO17, H36M17, HALPE26, JOINT_SETS, OPENPOSE25
-from diffhmr.errors import UserError
+from diffhmr.errors import UserError, some_of
 from diffhmr.files import require_file
+from diffhmr.inference.annotations import is_person, person_categories
 from diffhmr.inference.frame_numbers import MOST, FrameNumbers, numbers_from_keys
 from diffhmr.inference.keypoint_arrays import is_array_file, read_array
+
+log = logging.getLogger(__name__)
 
 KNOWN_FORMATS = (
     "known are the JSON of AlphaPose, MMPose and COCO, a folder of OpenPose's BODY_25 files, and arrays (frames, 17, 2 "
     "or 3) in .npy or .npz"
 )
 
-_PERSON = 1
-_UNNUMBERED = -1
+UNNUMBERED = -1
+"""Number of people to whom a file gives none."""
+
 # AlphaPose and MMPose write whole bodies with the points of a smaller set first: 136 and 68 are Halpe with face and
 # hands or with hands, 133 is COCO-WholeBody.
 _SETS = {17: COCO17.name, 26: HALPE26.name, 68: HALPE26.name, 133: COCO17.name, 136: HALPE26.name}
@@ -46,7 +52,7 @@ class Detections:
     Attributes:
         kind: name of the format, for messages.
         frames: their frames, as numbered in the file.
-        ids: ``[N]`` int64 identity that the file gives them, -1 if it gives none.
+        ids: ``[N]`` int64 identity that the file gives them, :data:`UNNUMBERED` if it gives none.
         points: ``[N, K, 3]`` float64 x, y, confidence; may hold values that are not finite.
         joint_set: name of the K points.
     """
@@ -88,12 +94,12 @@ class _Table:
     ids: list[int] = field(default_factory=list)
     points: list[NDArray[np.float64]] = field(default_factory=list)
     listed: list[str | int] | None = None
-    others: int = 0
+    others: Counter[str] = field(default_factory=Counter)
 
     def add(self, key: Any, person: dict[str, Any], name: str = "keypoints") -> None:
         """A person of the file; other things than people are left out."""
-        if person.get("category_id", _PERSON) != _PERSON:
-            self.others += 1
+        if not is_person(person.get("category_id")):
+            self.leave_out(person)
             return
         if isinstance(key, bool) or not isinstance(key, str | int):
             self.wrong(f"the frame {str(key)[:40]} is neither a number nor a file name")
@@ -102,11 +108,18 @@ class _Table:
         self.ids.append(self._identity(person))
         self.points.append(points)
 
+    def leave_out(self, thing: dict[str, Any]) -> None:
+        """Note something of another category."""
+        self.others[str(thing.get("category_id"))[:30]] += 1
+
     def finished(self) -> Detections:
         """The table as arrays; only the points of a known set are kept."""
+        others = f"{self.others.total()} things of other categories than 1 or person ({some_of(sorted(self.others))})"
         if not self.points:
-            others = f" (but {self.others} things of other categories than 1, person)" if self.others else ""
-            raise UserError(f"{self.path} names no people{others}: check that the detector found somebody")
+            but = f" but {others}" if self.others else ""
+            raise UserError(f"{self.path} names no people{but}: check that the detector found somebody")
+        if self.others:
+            log.warning("%s: %s are left out", self.path, others)
         counts = sorted({len(rows) for rows in self.points})
         if len(counts) > 1 or counts[0] not in self.sets:
             known = ", ".join(map(str, self.sets))
@@ -145,14 +158,14 @@ class _Table:
         while isinstance(value, list):
             value = value[0] if value else None
         if value is None:
-            return _UNNUMBERED
+            return UNNUMBERED
         try:
             number = int(float(value))
         except (TypeError, ValueError, OverflowError):
             number = MOST
         if number >= MOST:
             self.wrong(f"the person {str(value)[:40]} is not a number: give people whole numbers")
-        return max(number, _UNNUMBERED)
+        return max(number, UNNUMBERED)
 
 
 def _table_of(content: Any, path: Path) -> _Table:
@@ -213,15 +226,17 @@ def _coco(content: dict[str, Any], path: Path) -> _Table:
     table = _Table("COCO", path, {17: COCO17.name})
     try:
         images = {image["id"]: image.get("frame_id", image.get("file_name")) for image in content.get("images", [])}
-        people = {item["id"] for item in content.get("categories", []) if item["name"] == "person"} or {_PERSON}
+        people = person_categories(content.get("categories", []))
         for item in content.get("categories", []):
             names = item.get("keypoints")
-            if item["id"] in people and names and list(names) != list(COCO17.joint_names):
+            if str(item["id"]) in people and names and list(names) != list(COCO17.joint_names):
                 table.wrong("its categories name other points than the 17 of COCO")
         for person in content["annotations"]:
-            if person.get("category_id", _PERSON) in people and "keypoints" in person and not person.get("iscrowd"):
+            if not is_person(person.get("category_id"), people):
+                table.leave_out(person)
+            elif "keypoints" in person and not person.get("iscrowd"):
                 key = images[person["image_id"]] if images else person.get("frame_id", person.get("image_id"))
-                table.add(key, {**person, "category_id": _PERSON})
+                table.add(key, {**person, "category_id": None})
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"{path} is no complete COCO annotation file ({error!r}): images need id and file_name, annotations "

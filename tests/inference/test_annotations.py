@@ -53,8 +53,10 @@ def test_a_hidden_point_without_confidence_is_still_labelled(tmp_path: Path) -> 
 def test_coco_results_of_other_things_than_people_are_left_out(tmp_path: Path) -> None:
     car = {"image_id": "a.jpg", "category_id": 3, "bbox": [0, 0, 50, 50], "score": 0.9}
     person = {"image_id": "a.jpg", "category_id": 1, "bbox": [1, 2, 30, 40], "score": 0.8}
-    (found,) = read_annotations(write(tmp_path / "r.json", [car, person])).people(Path("a.jpg"), False)
-    assert found.box == (1, 2, 31, 42)
+    for category in (1, "1", "person"):
+        entries = [car, person | {"category_id": category}]
+        (found,) = read_annotations(write(tmp_path / "r.json", entries)).people(Path("a.jpg"), False)
+        assert found.box == (1, 2, 31, 42)
 
 
 @pytest.mark.parametrize("image_id", [785, "000000000785.jpg", "000000000785"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from diffhmr.errors import UserError
 from diffhmr.inference.frame_numbers import FrameNumbers, align_frames, numbers_from_keys
 
 
@@ -30,6 +31,26 @@ def test_numbers_and_names_of_numbers() -> None:
     assert numbers_from_keys([5, 3, 3], "file").tolist() == [5, 3, 3]
     assert numbers_from_keys(["000000000785", 786], "file").tolist() == [785, 786]
     assert numbers_from_keys(["b", "a", "b"], "file").tolist() == [1, 0, 1]
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    ["{}1234567890.jpg", "cam1_{}000000000000000000.png", "{}" + "7" * 30 + ".jpg", "{}" + "7" * 5000, "{}2147483648"],
+    ids=["a time", "zeros", "long", "longer than Python reads", "behind"],
+)
+def test_numbers_that_no_video_has(pattern: str) -> None:
+    names = [pattern.format(3 + k) for k in range(5)]
+    with pytest.raises(UserError, match=r"file: .* is no frame number: number the frames from 0 or 1") as raised:
+        numbers_from_keys(names, "file")
+    assert len(str(raised.value)) < 140
+    with pytest.raises(UserError, match="is no frame number"):
+        numbers_from_keys([0, 1, 2**31], "file")
+    assert numbers_from_keys([0, 2**31 - 1], "file").tolist() == [0, 2**31 - 1]
+
+
+def test_long_numbers_that_all_names_share_do_no_harm() -> None:
+    names = [f"20240131123059123456789_{k:030d}.jpg" for k in range(4)]
+    assert numbers_from_keys(names, "file").tolist() == [0, 1, 2, 3]
 
 
 def test_dropped_frames() -> None:

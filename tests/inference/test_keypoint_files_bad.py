@@ -92,7 +92,7 @@ BAD: dict[str, tuple[Callable[[Path], Path], str]] = {
     "no keypoints": (lambda path: write(path, [*flat(one()), {"a": 1}]), "a dictionary with a, expected a person"),
     "other things": (
         lambda path: write(path, [entry | {"category_id": 3} for entry in flat(one())]),
-        r"names no people \(but 40 things of other categories",
+        r"names no people but 40 things of other categories than 1 or person \(3\)",
     ),
     "no images": (
         lambda path: write(path, coco_annotations(one()) | {"images": [{"id": 1, "file_name": "1.jpg"}]}),

@@ -230,9 +230,11 @@ class SequenceSet:
 
 
 def cut(sequence: LabelledSequence, frames: int) -> Iterator[LabelledSequence]:
-    """Clips of ``frames`` frames, one after the other; what is left at the end is dropped."""
+    """Clips of ``frames`` frames, one after the other; what is left at the end is dropped, and what is not valid."""
     for start in range(0, len(sequence) - frames + 1, frames):
         part = slice(start, start + frames)
+        if not bool(sequence.valid[part].any()):
+            continue
         yield replace(
             sequence,
             name=f"{sequence.name} from {start}",
@@ -240,7 +242,7 @@ def cut(sequence: LabelledSequence, frames: int) -> Iterator[LabelledSequence]:
             rotations=sequence.rotations[part],
             valid=sequence.valid[part],
             coco=None if sequence.coco is None else sequence.coco[part],
-            initial=None if sequence.initial is None else sequence.initial.map(lambda value, part=part: value[part]),
+            initial=None if sequence.initial is None else sequence.initial.map(lambda value, part=part: value[part]),  # type: ignore[misc]
         )
 
 

@@ -38,7 +38,7 @@ OFF_MM = 1000 * chord(ANGLE) * (WRIST_M + HAND_M) / 24  # mean over the joints, 
 
 
 def _numbers(group: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
-    flat = {}
+    flat: dict[str, float] = {}
     for name, value in group.items():
         if isinstance(value, Mapping):
             flat |= _numbers(value, f"{prefix}{name}/")

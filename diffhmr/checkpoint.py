@@ -197,7 +197,7 @@ def load_checkpoint(
             f"{path} holds no whole model but {', '.join(parts)}*: use it as the start of a training (init={path})"
         )
     body = load_body(config.body.path)
-    _check_body(body, metadata, path)
+    check_body(body, metadata, path)
     model = build_model(without_downloads(config.model), body, config.loss)
     _assign(model, tensors, path)
     model = model.to(device).eval()
@@ -269,7 +269,12 @@ def _has_regressor(tensors: Mapping[str, Tensor]) -> bool:
     return any(name.startswith("regressor.") for name in tensors)
 
 
-def _check_body(body: BodyModel, metadata: Mapping[str, str], path: str | Path) -> None:
+def check_body(body: BodyModel, metadata: Mapping[str, str], path: str | Path) -> None:
+    """Refuse a body that is not the one that the file ``path`` with the header ``metadata`` is for.
+
+    Raises:
+        UserError: its name is another one.
+    """
     known = metadata["body_sha256"]
     if known == body.sha256 or (known == UNKNOWN_SHA256 and body.name == metadata["body_name"]):
         return

@@ -103,16 +103,16 @@ class ClipModelConfig(Section):
 class ClipLossConfig(Section):
     """Weights of the loss terms; 0 switches a term off. The names are those of the terms in TensorBoard."""
 
-    # mesh, MotionBERT's (metres, not millimetres: its 0.5 and 10 per millimetre are 500 and 10,000 here)
-    joints3d: float = Field(default=500.0, ge=0)
-    velocity: float = Field(default=10000.0, ge=0)
-    pose: float = Field(default=1000.0, ge=0)
-    shape: float = Field(default=1.0, ge=0)
-    norm: float = Field(default=20.0, ge=0)
-    condition: float = Field(default=0.001, ge=0)  # released, paper: the prediction of the next condition
-    diffusion: float = Field(default=1000.0, ge=0)  # ours
-    x0_joints3d: float = Field(default=500.0, ge=0)  # ours: joints of the denoiser's estimate, by signal
-    x0_velocity: float = Field(default=10000.0, ge=0)  # ours: their velocity
+    # mesh: MotionBERT's weights divided by 1,000, as lengths are metres here (0.5 per millimetre stays 0.5)
+    joints3d: float = Field(default=0.5, ge=0)
+    velocity: float = Field(default=10.0, ge=0)
+    pose: float = Field(default=1.0, ge=0)
+    shape: float = Field(default=0.001, ge=0)
+    norm: float = Field(default=0.02, ge=0)
+    condition: float = Field(default=1e-6, ge=0)  # released, paper: the prediction of the next condition
+    diffusion: float = Field(default=0.5, ge=0)  # ours
+    x0_joints3d: float = Field(default=0.5, ge=0)  # ours: joints of the denoiser's estimate, by its signal
+    x0_velocity: float = Field(default=10.0, ge=0)  # ours: their velocity
     # pretrain, pose3d: MotionBERT's
     position: float = Field(default=1.0, ge=0)
     scaled_position: float = Field(default=0.5, ge=0)

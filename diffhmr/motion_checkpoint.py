@@ -2,13 +2,14 @@
 
 The header of such a file (:mod:`diffhmr.model_file`) says what the network is built from:
 
-* ``kind``: ``dstformer``, ``motionbert_mesh``, ``motionbert_action`` or ``diffmesh``;
+* ``kind``: ``dstformer``, ``motionbert_mesh``, ``motionbert_action``, ``diffmesh`` or ``motion_diffusion``;
 * ``variant``: ``released`` or ``paper`` of DiffMesh, ``classifier`` or ``embedding`` of an action model, else empty;
 * ``sizes``: JSON, those of the backbone and those that the head has beside them;
 * ``body_name`` and ``body_sha256``: whose parameters come out, as in :mod:`diffhmr.checkpoint`; ``none`` and
   ``unknown`` for networks without a body.
 
-Whoever writes a file adds where it comes from. Dropout is a setting of a training and not stored.
+Whoever writes a file adds where it comes from. Dropout is a setting of a training and not stored. A file that
+``train.py`` wrote also has ``config``, the experiment as JSON, ``step`` and ``finished``.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from diffhmr.errors import UserError
 from diffhmr.model_file import MOTION_MODEL, check_weights, damaged_header, read_model_file, write_model_file
 from diffhmr.models.diffmesh import DiffMesh, DiffMeshHead, DiffMeshSize, Variant
 from diffhmr.models.dstformer import DSTformer, DSTformerSize
+from diffhmr.models.motion_diffusion import MotionDiffusion, MotionDiffusionSize
 from diffhmr.models.motion_heads import (
     ActionClassifier,
     ActionEmbedding,
@@ -34,7 +36,7 @@ from diffhmr.models.motion_heads import (
     MotionBertMesh,
 )
 
-MotionModel: TypeAlias = DSTformer | MotionBertMesh | MotionBertAction | DiffMesh
+MotionModel: TypeAlias = DSTformer | MotionBertMesh | MotionBertAction | DiffMesh | MotionDiffusion
 
 _REQUIRED = ("kind", "variant", "sizes", "body_name", "body_sha256")
 
@@ -99,6 +101,8 @@ def _describe(model: MotionModel) -> tuple[str, str, dict[str, Any]]:
     if isinstance(model, DSTformer):
         return "dstformer", "", {"backbone": asdict(model.size)}
     sizes: dict[str, Any] = {"backbone": asdict(model.backbone.size)}
+    if isinstance(model, MotionDiffusion):
+        return "motion_diffusion", "", sizes | {"diffusion": asdict(model.size)}
     head = model.head
     if isinstance(head, MeshHead):
         return "motionbert_mesh", "", sizes | {"hidden": head.fc1.out_features}
@@ -125,6 +129,8 @@ def _build(kind: str, variant: str, sizes: Any) -> MotionModel:
         return MotionBertAction(backbone, ActionClassifier(sizes["classes"], size.features))
     if (kind, variant) == ("motionbert_action", "embedding"):
         return MotionBertAction(backbone, ActionEmbedding(size.features, sizes["dim"]))
+    if kind == "motion_diffusion":
+        return MotionDiffusion(backbone, MotionDiffusionSize(**sizes["diffusion"]))
     if kind != "diffmesh":
         raise ValueError(f"{kind} {variant}")
     process = DiffMeshSize(**sizes["process"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -13,6 +14,16 @@ def sample_seed(seed: int, item_id: int | str, k: int) -> int:
     """A stable seed in [0, 2^63) for hypothesis ``k`` of one item: the same in every process and on every platform."""
     digest = hashlib.blake2b(f"{seed}/{item_id}/{k}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1
+
+
+class Noise(Protocol):
+    """What stochastic samplers draw from."""
+
+    def draw(
+        self, shape: Sequence[int], device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+    ) -> Tensor:
+        """The next ``[N, *shape]`` of noise for N samples."""
+        ...
 
 
 class SampleNoise:

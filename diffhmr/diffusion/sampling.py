@@ -14,7 +14,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from diffhmr.diffusion.noise import SampleNoise
+from diffhmr.diffusion.noise import Noise
 from diffhmr.diffusion.process import Denoiser, Process
 from diffhmr.diffusion.schedule import CLEAN
 
@@ -67,7 +67,7 @@ def ddpm(
     process: Process,
     x_T: Tensor,
     num_steps: int,
-    noise: SampleNoise,
+    noise: Noise,
     callback: Callback | None = None,
 ) -> Tensor:
     """Ancestral sampling (Ho et al. 2020, algorithm 2) with T steps or fewer.
@@ -91,7 +91,7 @@ def ddim(
     process: Process,
     x_T: Tensor,
     num_steps: int,
-    noise: SampleNoise | None = None,
+    noise: Noise | None = None,
     callback: Callback | None = None,
     eta: float = 0.0,
 ) -> Tensor:
@@ -172,7 +172,7 @@ def sample(
     process: Process,
     x_T: Tensor,
     num_steps: int,
-    noise: SampleNoise,
+    noise: Noise,
     callback: Callback | None = None,
     eta: float = 0.0,
 ) -> Tensor:

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from diffhmr.body.model import BodyModel
 from diffhmr.config import DataConfig
-from diffhmr.config_clips import ClipDataConfig
+from diffhmr.config_clips import ClipDataConfig, ClipExperimentConfig
+from diffhmr.datasets.clip_files.action_clips import ActionClips
+from diffhmr.datasets.clip_files.lifting_clips import LiftingClips
 from diffhmr.datasets.clip_files.mesh_clips import MeshClips
 from diffhmr.datasets.clip_files.order import from_files
 from diffhmr.datasets.clips import SyntheticClips
 from diffhmr.datasets.labelled import LabelledPeople
 from diffhmr.datasets.mixture import Mixture, validation_people
+from diffhmr.datasets.pretraining_clips import PretrainingClips
 from diffhmr.datasets.synthetic import Split, SyntheticPeople
+from diffhmr.datasets.synthetic_actions import SyntheticActions
+from diffhmr.datasets.synthetic_lifting import SyntheticLifting
+from diffhmr.errors import UserError
 
 
 def build_dataset(config: DataConfig, body: BodyModel, split: Split) -> SyntheticPeople | LabelledPeople | Mixture:
@@ -42,3 +48,42 @@ def build_clip_dataset(config: ClipDataConfig, body: BodyModel, split: Split) ->
     if from_files(config, split):
         return MeshClips(config, split)
     return SyntheticClips(body, config, split)
+
+
+def build_lifting_dataset(
+    config: ClipExperimentConfig, body: BodyModel, split: Split
+) -> SyntheticLifting | LiftingClips | PretrainingClips:
+    """The clips of one split for the tasks ``pretrain`` and ``pose3d``, by the rules of :func:`build_clip_dataset`.
+
+    Raises:
+        UserError: a file or folder that the settings name cannot be used.
+    """
+    data, task = config.data, config.task
+    assert task == "pretrain" or task == "pose3d"
+    if not from_files(data, split):
+        return SyntheticLifting(body, data, split, task)
+    if task == "pretrain" and split == "train":
+        train = config.train
+        if data.train_items < train.steps * train.batch_size:
+            raise UserError("data.train_items is fewer than the items of the run: leave it out, files are walked again")
+        return PretrainingClips(data, round(data.augment.flat_from * train.steps) * train.batch_size)
+    return LiftingClips(data, split, task)
+
+
+def build_action_dataset(config: ClipExperimentConfig, body: BodyModel, split: Split) -> SyntheticActions | ActionClips:
+    """The clips of one split for the task ``action``.
+
+    Raises:
+        UserError: a file cannot be used, there are labels that the model does not have, or there are no files to
+            validate on beside those of training.
+    """
+    data, model = config.data, config.model
+    if data.kind == "files" and data.validation is None:
+        raise UserError("data.validation is missing: synthetic people cannot stand in for the actions of files")
+    clips: SyntheticActions | ActionClips
+    clips = ActionClips(data, split) if from_files(data, split) else SyntheticActions(body, data, split)
+    if model.head == "classifier" and clips.num_classes > model.classes:
+        raise UserError(
+            f"model.classes is {model.classes}, but the data have {clips.num_classes} classes; set it to that"
+        )
+    return clips

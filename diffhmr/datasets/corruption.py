@@ -83,14 +83,19 @@ class Corruption:
     mask_frame: float = 0.1
 
 
-def corrupt(keypoints: Floats, seeds: Seeds, corruption: Corruption) -> Floats:
+def corrupt(
+    keypoints: Floats, seeds: Seeds, corruption: Corruption, detected: NDArray[np.bool_] | None = None
+) -> Floats:
     """What is left of ``keypoints [B, T, 17, 3]``, x, y and confidence; hidden points are 0.
 
     Args:
         keypoints: unseen points have confidence 0 and stay unseen.
         seeds: ``[B]``; everything random in a clip follows from its own.
+        detected: ``[B]`` clips whose points have errors already, and are not moved; None: there are none.
     """
     result = keypoints.copy() if corruption.noise is None else _moved(keypoints, seeds, corruption.noise)
+    if detected is not None:
+        result[detected] = keypoints[detected]
     size, frames, joints = keypoints.shape[:3]
     uniform = uniforms(seeds, Stream.CORRUPTION_MASK_JOINT, frames * joints).reshape(size, frames, joints)
     hidden = uniform < corruption.mask_joint

@@ -26,6 +26,7 @@ class SyntheticActions:
     Attributes:
         protocol: name of the data for result files.
         classes: the activities; the label is the place in them.
+        num_classes: how many there are.
 
     Raises:
         UserError: fewer than two activities, an unknown one, or a folder of motions, whose activities nobody knows.
@@ -35,6 +36,7 @@ class SyntheticActions:
 
     def __init__(self, body: BodyModel, config: ClipDataConfig, split: Split) -> None:
         self.classes = config.activities
+        self.num_classes = len(self.classes)
         if config.motions is not None:
             raise UserError("data.motions does not say what people do: leave it out, actions are procedural")
         if len(self.classes) < 2:

@@ -6,7 +6,6 @@ import copy
 from collections.abc import Sequence
 from typing import Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -101,16 +100,3 @@ _NEAREST = 0.1
 def corruption_of(config: ClipAugmentConfig, noise: PointNoise = NOISE) -> Corruption:
     """The corruption that the settings want."""
     return Corruption(noise if config.noise else None, config.mask_joint, config.mask_frame)
-
-
-def corrupted(batch: LiftingBatch, corruption: Corruption) -> LiftingBatch:
-    """``batch`` with what ``corruption`` leaves of its keypoints; every clip's part follows from its seed."""
-    points = corrupt(batch.keypoints.double().numpy(), np.asarray(batch.item_seed), corruption)
-    return LiftingBatch(
-        item_seed=batch.item_seed,
-        keypoints=torch.from_numpy(points).float(),
-        positions=batch.positions,
-        weight=batch.weight,
-        has_depth=batch.has_depth,
-        mm_per_unit=batch.mm_per_unit,
-    )

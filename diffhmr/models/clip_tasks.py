@@ -31,7 +31,7 @@ NUM_VIEWS = 2
 
 _TINY = 1e-8
 _FLIP = list(H36M17.flip)
-_WINDOWS_AT_ONCE = 64
+_FRAMES_AT_ONCE = 4096
 
 Terms = dict[str, Tensor]
 
@@ -143,7 +143,8 @@ class LiftingModel(nn.Module):
         frames = keypoints.shape[1]
         starts = window_starts(frames, self.window.frames, self.window.overlap)
         windows = cut_windows(keypoints, starts, self.window.frames)
-        lifted = torch.cat([self._lift_windows(part, flip) for part in windows.flatten(0, 1).split(_WINDOWS_AT_ONCE)])
+        at_once = max(1, _FRAMES_AT_ONCE // windows.shape[2])
+        lifted = torch.cat([self._lift_windows(part, flip) for part in windows.flatten(0, 1).split(at_once)])
         lifted = lifted.unflatten(0, windows.shape[:2])
         if not self.root_relative:
             lifted = _with_depths_joined(lifted, starts)

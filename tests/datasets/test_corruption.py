@@ -132,3 +132,11 @@ def test_the_box_is_the_median_of_seen_points() -> None:
     np.testing.assert_allclose(
         4 * (corrupt(small, _seeds(), noise) - small)[..., :2], (corrupt(large, _seeds(), noise) - large)[..., :2]
     )
+
+
+def test_points_of_a_detector_are_hidden_but_not_moved() -> None:
+    clips, seeds = _clips(), _seeds()
+    detected = np.array([False, True, False])
+    result, everywhere = corrupt(clips, seeds, Corruption(), detected), corrupt(clips, seeds, Corruption())
+    assert np.array_equal(result[~detected], everywhere[~detected])
+    assert np.array_equal(result[1], np.where(everywhere[1] == 0, 0, clips[1]))

@@ -16,7 +16,7 @@ import argparse
 import fnmatch
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,9 @@ SPLITS = {
 TRAIN = "train"
 MAX_TURN = np.pi / 2
 """Radians that a joint turns between frames of a recording at most: more is a broken frame, not a motion."""
+
+LEFT_OUT = ("excluded", "too short", "slower than --fps", "with jumps")
+"""Why recordings are."""
 
 _PATTERNS = ("*_poses.npz", "*_stageii.npz")
 _SOURCE_FRAME_BYTES = 1350  # of a recording of SMPL+H, 120 frames per second in most
@@ -114,8 +117,28 @@ class Amass:
 
     def convert(self, root: Path, piece: Piece) -> dict[str, np.ndarray]:
         """The frames of all recordings of a folder."""
-        counts = dict.fromkeys(("excluded", "too short", "slower than --fps", "with jumps"), 0)
+        counts = dict.fromkeys(LEFT_OUT, 0)
         poses, begins = [np.zeros((0, 72), np.float32)], [np.zeros(0, bool)]
+        for _, recorded, framerate in self.recordings(root, piece, counts):
+            chosen = frame_indices(len(recorded), framerate, self.fps)
+            frames = np.zeros((len(chosen), 72), np.float32)
+            frames[:, : 3 * NUM_SHARED_JOINTS] = recorded[chosen]
+            poses.append(frames)
+            begins.append(np.arange(len(chosen)) == 0)
+        return {
+            "poses": np.concatenate(poses),
+            "begins": np.concatenate(begins),
+            **{f"{COUNT}recordings {reason}": np.array(number) for reason, number in counts.items()},
+        }
+
+    def recordings(self, root: Path, piece: Piece, counts: dict[str, int]) -> Iterator[tuple[Path, np.ndarray, float]]:
+        """Those of a folder that are used: file, poses ``(N, 66)`` and frame rate.
+
+        Args:
+            root: of the release.
+            piece: the folder.
+            counts: of recordings by the reason in :data:`LEFT_OUT`; is added to.
+        """
         for path in _recordings(root / unquote(piece.key.replace("+", "%")), deep=False):
             name = path.relative_to(root).as_posix()
             if any(fnmatch.fnmatch(name, pattern) for pattern in self.exclude):
@@ -129,16 +152,7 @@ class Amass:
             elif jumps(recorded):
                 counts["with jumps"] += 1
             else:
-                chosen = frame_indices(len(recorded), framerate, self.fps)
-                frames = np.zeros((len(chosen), 72), np.float32)
-                frames[:, : 3 * NUM_SHARED_JOINTS] = recorded[chosen]
-                poses.append(frames)
-                begins.append(np.arange(len(chosen)) == 0)
-        return {
-            "poses": np.concatenate(poses),
-            "begins": np.concatenate(begins),
-            **{f"{COUNT}recordings {reason}": np.array(number) for reason, number in counts.items()},
-        }
+                yield path, recorded, framerate
 
     def image_root(self, root: Path) -> Path:
         """There are no pictures."""
@@ -252,8 +266,9 @@ def _place(split: str) -> Path:
 ARCHIVE = FileKind(_place, write_poses, read_meta, row_bytes=290, pictures=False)
 
 
-def _add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--fps", type=float, default=10.0, metavar="F", help="frames per second (default: %(default)s)")
+def add_options(parser: argparse.ArgumentParser, fps: float = 10.0) -> None:
+    """Add the options that say which frames are used."""
+    parser.add_argument("--fps", type=float, default=fps, metavar="F", help="frames per second (default: %(default)s)")
     parser.add_argument(
         "--min-seconds", type=float, default=1.0, metavar="S",
         help="leave out shorter recordings (default: %(default)s)",
@@ -266,7 +281,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line."""
-    return job.main(Amass.of, argv, description=__doc__, add_options=_add_options, kind=ARCHIVE)
+    return job.main(Amass.of, argv, description=__doc__, add_options=add_options, kind=ARCHIVE)
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ RELEASES: dict[str, Callable[[Path, BodyModel], object]] = {
     "h36m": partial(write_h36m, people=6, scenes=[("S1", "Directions 1")]),
     "hr_lspet": partial(write_hr_lspet, people=3),
     "lsp": write_lsp,
+    "motion3d": lambda root, _: write_amass(root),
     "mpi_inf_3dhp": partial(write_mpi_inf_3dhp, people=11, sequences=[("S1", "Seq1")]),
     "mpii": write_mpii,
 }

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from diffhmr.body.model import BodyModel
 from diffhmr.body.params import SmplParams
 from diffhmr.checkpoint import LoadedModel
 from diffhmr.clip_batch import ClipBatch
+from diffhmr.clip_checkpoint import LoadedClipModel
 from diffhmr.config import SamplerConfig
 from diffhmr.errors import UserError
 from diffhmr.geometry.clip_frame import normalise_clip
@@ -30,9 +31,6 @@ from diffhmr.inference.predict import PredictOptions, sample_people, with_steps
 from diffhmr.inference.tracks import DenseTrack, Track
 from diffhmr.inference.video.camera import Pinhole
 from diffhmr.inference.video.footage import Footage, progress, watched
-
-if TYPE_CHECKING:
-    from diffhmr.motion_checkpoint import LoadedClipModel
 
 _PICTURES_AT_ONCE = 16
 

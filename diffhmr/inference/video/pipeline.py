@@ -11,6 +11,7 @@ from typing import Any, Literal
 import torch
 
 from diffhmr.checkpoint import REPOSITORY, load_checkpoint
+from diffhmr.clip_checkpoint import load_clip_model
 from diffhmr.errors import UserError
 from diffhmr.files import ensure_folder
 from diffhmr.inference.predict import KEYPOINT_CHECKPOINT, PredictOptions
@@ -184,8 +185,6 @@ def load_motion_source(options: VideoOptions, device: torch.device | str = "cpu"
     if kind == "diffhmr":
         checkpoint = options.checkpoint or KEYPOINT_CHECKPOINT
         return FrameMotionModel(load_checkpoint(checkpoint, device), checkpoint, options.predict)
-    from diffhmr.motion_checkpoint import load_clip_model
-
     if options.guided:
         raise UserError("--guidance is for models of pictures (--model diffhmr): leave it out")
     checkpoint = options.checkpoint or CLIP_CHECKPOINT

@@ -49,6 +49,7 @@ def place_track(
     Raises:
         UserError: the keypoints do not say where the person is.
     """
+    assert motion.params.transl is None, "a motion at no place"
     track, joint_set = _for_body(track, body, motion.params)
     frames, dense = track_span(track)
     count = int(motion.params.shape[0])

@@ -76,7 +76,7 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> type[FakeCapture]:
     """A video of 50 frames behind the path ``fake.mp4``."""
 
     class Capture(FakeCapture):
-        shapes = [SIZE] * 50  # noqa: RUF012
+        shapes = [SIZE] * 50
         most_alive = 0
 
     monkeypatch.setattr(footage_module.cv2, "VideoCapture", Capture)

@@ -33,6 +33,7 @@ READING_ORDER = [
     ["diffhmr.model_file"],
     ["diffhmr.checkpoint", "diffhmr.motion_checkpoint"],
     ["diffhmr.clip_checkpoint"],
+    ["diffhmr.task_checkpoint"],
     ["diffhmr.foreign."],
     ["diffhmr.training."],
     ["diffhmr.evaluation."],

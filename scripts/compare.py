@@ -3,7 +3,8 @@
 The files are what ``eval.py --out`` writes. Numbers of different protocols are not comparable, so such files are
 refused with the first difference. How large the pictures are that a model reads, how many samples it draws and where
 files lie is no difference. The best value of a metric is marked with a star (bold in Markdown, a column in CSV) where
-more or less of it is better, among the runs over the most people; a run over fewer people is named so.
+more or less of it is better, among the runs over the most people; a run over fewer people is named so. Evaluations over
+sequences have a table of their own, a line per model, in which runs that differ in the training seed are one.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from typing import Any
 from diffhmr.command_line import CommandParser, run_command
 from diffhmr.errors import UserError
 from diffhmr.files import require_file
+from scripts.compare_clips import clip_comparison, is_of_clips
+from scripts.tables import markdown_table, text_table
 
 _PART = re.compile(r"(.*) \(first \d+ of (\d+)(?:, (.*))?\)")
 
@@ -218,7 +221,7 @@ def comparison(runs: Sequence[Run], how: str) -> str:
     table = [["", *labels], *rows]
     if len(runs) > len(metrics):
         table = [list(column) for column in zip(*table, strict=True)]
-    lines = _text(table) if how == "text" else _markdown(table)
+    lines = text_table(table) if how == "text" else markdown_table(table)
     return "\n".join([*_heading(runs, labels), "", *lines])
 
 
@@ -248,24 +251,6 @@ def _picture_size(protocol: Mapping[str, Any]) -> list[str]:
     return [f"pictures of {people['image_size']} pixels"]
 
 
-def _text(table: list[list[str]]) -> list[str]:
-    # The star of a marked number stands right of the column of digits.
-    padded = [[row[0], *(cell if cell.endswith("*") else f"{cell} " for cell in row[1:])] for row in table]
-    widths = [max(len(row[column]) for row in padded) for column in range(len(padded[0]))]
-    lines = []
-    for first, *others in padded:
-        cells = [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]
-        lines.append("  ".join([first.ljust(widths[0]), *cells]).rstrip())
-    lines.insert(1, "-" * max(map(len, lines)))
-    return lines
-
-
-def _markdown(table: list[list[str]]) -> list[str]:
-    rows = [[cell.replace("|", "\\|") for cell in row] for row in table]
-    ruler = ["---", *["---:"] * (len(table[0]) - 1)]
-    return [f"| {' | '.join(row)} |" for row in (rows[0], ruler, *rows[1:])]
-
-
 def _csv(runs: Sequence[Run], metrics: Sequence[str], labels: Sequence[str]) -> str:
     """All digits; the last column names the best runs."""
     buffer = io.StringIO()
@@ -284,7 +269,10 @@ def main() -> int:
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE.json", help="what eval.py --out wrote")
     parser.add_argument("--format", choices=("text", "markdown", "csv"), default="text", help="default: %(default)s")
     arguments = parser.parse_args()
-    print(comparison([read_run(path) for path in arguments.files], arguments.format))
+    runs = [read_run(path) for path in arguments.files]
+    require_same_protocol(runs)
+    table = clip_comparison if is_of_clips(runs[0]) else comparison
+    print(table(runs, arguments.format))
     return 0
 
 

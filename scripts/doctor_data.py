@@ -18,6 +18,7 @@ from diffhmr.errors import UserError
 from diffhmr.evaluation.protocols import PROTOCOLS
 from diffhmr.evaluation.terms import EvaluationProtocol
 from diffhmr.fitting.fits import FitDictionary, Source
+from scripts.doctor_clips import wanted_clips
 from scripts.doctor_wanted import PROHMR_SITE, SPIN_FILES, Details, Finding, Incomplete, Wanted, matching
 from scripts.prepare_3dpw import ThreeDpw
 from scripts.prepare_amass import Amass, read_meta
@@ -131,6 +132,7 @@ def wanted_data(root: Path) -> Iterator[Wanted]:
             yield from _label_files(data, prepared, split)
     yield from _motions(data)
     yield from _fits(data)
+    yield from wanted_clips(data)
 
 
 def _label_files(data: Path, prepared: PreparedSet, split: Split) -> Iterator[Wanted]:

@@ -46,7 +46,7 @@ def test_on_an_empty_machine_everything_has_a_remedy_with_a_place(root: Path, hu
     findings = [finding for finding in doctor.diagnose(root, hub) if finding.group != "optional packages"]
     assert {finding.group for finding in findings} == {
         "bodies", "regressors", "pose priors", "checkpoints", "torchvision weights", "data sets", "prepared data",
-        "static fits",
+        "static fits", "clips",
     }  # fmt: skip
     for finding in findings:
         assert finding.status == "missing" and finding.path is None and finding.purpose

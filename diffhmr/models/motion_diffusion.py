@@ -94,9 +94,10 @@ class MotionDiffusion(nn.Module):
         self.size = size
         self.backbone = with_frozen_head(backbone)
         self.codec = StateCodec(("pose",), size.frame)
-        schedule = cosine_schedule(size.steps) if size.schedule == "cosine" else linear_schedule(size.steps)
-        self.process = Process(schedule, size.target)
-        self.noise = TemporalNoise(size.noise_frames, size.noise_white)
+        with torch.device("cpu"):  # constants have values also where a file's weights are still to come
+            schedule = cosine_schedule(size.steps) if size.schedule == "cosine" else linear_schedule(size.steps)
+            self.process = Process(schedule, size.target)
+            self.noise = TemporalNoise(size.noise_frames, size.noise_white)
         self.head = EstimateHead(backbone.size.features, size.width)
         self.spread = SpreadHead(size.width, STATE_DIM)
         self.condition_in = nn.Linear(size.width + STATE_DIM, size.width)
@@ -161,8 +162,10 @@ class EstimateHead(nn.Module):
 
     def __init__(self, features: int, width: int) -> None:
         super().__init__()
-        self.token = nn.Linear(NUM_JOINTS * features, width)
-        self.norm = nn.LayerNorm(width)
+        self.token = nn.Linear(NUM_JOINTS * features, width, bias=False)
+        # Over the frames of all clips: at first the features hardly differ from frame to frame, and a norm of each
+        # token would keep them so for hundreds of steps.
+        self.norm = nn.BatchNorm1d(width)
         self.pose = nn.Linear(width, STATE_DIM)
         self.shape = nn.Linear(width, NUM_BETAS)
         for layer in (self.pose, self.shape):
@@ -173,7 +176,8 @@ class EstimateHead(nn.Module):
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Tokens ``[B, T, W]``, 6D rotations ``[B, T, D]`` and betas ``[B, 10]`` of ``features [B, T, 17, C]``."""
-        tokens = functional.gelu(self.norm(self.token(features.flatten(2))))
+        projected = self.token(features.flatten(2))
+        tokens = functional.gelu(self.norm(projected.flatten(0, 1)).unflatten(0, projected.shape[:2]))
         return tokens, self.pose(tokens) + self.mean_pose, self.shape(tokens.mean(1)) + self.mean_shape
 
 

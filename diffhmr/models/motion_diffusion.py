@@ -162,8 +162,10 @@ class EstimateHead(nn.Module):
 
     def __init__(self, features: int, width: int) -> None:
         super().__init__()
-        self.token = nn.Linear(NUM_JOINTS * features, width)
-        self.norm = nn.LayerNorm(width)
+        self.token = nn.Linear(NUM_JOINTS * features, width, bias=False)
+        # Over the frames of all clips: at first the features hardly differ from frame to frame, and a norm of each
+        # token would keep them so for hundreds of steps.
+        self.norm = nn.BatchNorm1d(width)
         self.pose = nn.Linear(width, STATE_DIM)
         self.shape = nn.Linear(width, NUM_BETAS)
         for layer in (self.pose, self.shape):
@@ -174,7 +176,8 @@ class EstimateHead(nn.Module):
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Tokens ``[B, T, W]``, 6D rotations ``[B, T, D]`` and betas ``[B, 10]`` of ``features [B, T, 17, C]``."""
-        tokens = functional.gelu(self.norm(self.token(features.flatten(2))))
+        projected = self.token(features.flatten(2))
+        tokens = functional.gelu(self.norm(projected.flatten(0, 1)).unflatten(0, projected.shape[:2]))
         return tokens, self.pose(tokens) + self.mean_pose, self.shape(tokens.mean(1)) + self.mean_shape
 
 

@@ -22,10 +22,11 @@ from diffhmr.body.model import BodyModel
 from diffhmr.checkpoint import load_state, read_metadata, without_downloads
 from diffhmr.command_line import run_command
 from diffhmr.config import ExperimentConfig
-from diffhmr.config_file import differing_keys, load_config, require_kind
+from diffhmr.config_file import differing_keys, dump_config, load_config, require_kind
 from diffhmr.models import HmrModel, build_model
 from diffhmr.training.loop import Trainer
 from diffhmr.training.steps import Gradients
+from tests.training.runs import make_clip_config
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
@@ -261,6 +262,30 @@ def test_torchrun_trains(tmp_path: Path) -> None:
     assert load_state(tmp_path / "smoke" / "state.pt").step == 5
     odd = train("--config", "configs/smoke.yaml", "train.batch_size=3", f"output={tmp_path}/c", launcher=launcher)
     assert odd.returncode != 0 and "cannot be divided by 2 processes" in odd.stderr
+
+
+def test_a_run_on_clips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = tmp_path / "clips.yaml"
+    settings.write_text(dump_config(make_clip_config(tmp_path, train={"validate_every": 9, "picture_every": 9})))
+    assert call(monkeypatch, "--config", settings, "--dry-run") == 0
+    assert "for 2 clips, without data" in capsys.readouterr().out
+    assert call(monkeypatch, "--config", settings, "model.head=paper", "train.steps=2") == 0
+    assert capsys.readouterr().out == f"model: {tmp_path / 'run/model.safetensors'}\n"
+    assert call(monkeypatch, "--config", settings, "--resume", "model.head=paper", "train.steps=3") == 0
+    assert load_state(tmp_path / "run/state.pt").step == 3
+    for change, reason in (
+        (["--resume"], "has other settings: model.head; resume it with"),
+        (["name=other", "model.head=lifting"], "model.head is lifting, but task mesh has motionbert or released or"),
+        (["name=other", "data.activities=[flying]"], "there is no activity flying"),
+        (["name=other", "init=none.safetensors"], "not found: none.safetensors"),
+        (["name=other", "init=data/checkpoints/diffhmr_keypoints.safetensors"], "diffhmr_keypoints.safetensors "),
+    ):
+        assert call(monkeypatch, "--config", settings, *change) == 2
+        (message,) = capsys.readouterr().err.splitlines()
+        assert message.startswith("error: ") and reason in message
+    people = ["--config", "configs/smoke.yaml", f"output={tmp_path}", "name=run", "--resume"]
+    assert call(monkeypatch, *people) == 2
+    assert "is an experiment on clips (task: mesh), this is an experiment on people" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ from typing import Any
 
 from diffhmr.config import ExperimentConfig
 from diffhmr.config_file import AnyExperiment
-from diffhmr.errors import UserError
+from diffhmr.training.clip_task import build_clip_task
 from diffhmr.training.people_task import PeopleTask
 from diffhmr.training.processes import Processes
 from diffhmr.training.task import Task
@@ -27,4 +27,4 @@ def build_task(config: AnyExperiment, processes: Processes, *, resumed: bool = F
     if isinstance(config, ExperimentConfig):
         pretrained = not resumed and config.init is None and config.init_detector is None
         return PeopleTask(config, processes, pretrained=pretrained)
-    raise UserError(f"there is no training for task: {config.task}")
+    return build_clip_task(config, processes)

@@ -244,7 +244,9 @@ class Trainer(Generic[Model, Batch]):
             log.scalars(self.step, {f"val_raw/{k}": v for k, v in raw.items()})
             scores = self.task.validate(self.averaged())
             log.scalars(self.step, {f"val/{k}": v for k, v in scores.items()})
-            log.message(f"step {self.step}  " + "  ".join(f"{k} {v:.1f}" for k, v in scores.items()))
+            # A tenth of a millimetre is enough; shares and what counts per frame need more.
+            shown = [f"{name} {value:.{1 if name.endswith('_mm') else 3}f}" for name, value in scores.items()]
+            log.message("  ".join([f"step {self.step}", *shown]))
         picture = self.task.picture(self.averaged()) if draw else None
         if picture is not None:
             log.picture(self.step, "hypotheses", picture)

@@ -1,0 +1,215 @@
+"""Training on clips of keypoints: one :class:`diffhmr.training.task.Task` for all four tasks of the settings.
+
+What differs between them is a :class:`ClipParts`: the model, the training items, how the statistics of the data reach
+the model, and who reports. :func:`build_clip_task` is the one place that knows all four. A further one needs
+
+* a function beside ``_mesh_parts`` that builds its :class:`ClipParts` from :class:`ClipSetting`, and
+* its line in :func:`build_clip_task`.
+
+Its model is a :class:`diffhmr.training.task.Learner` with the attributes ``network``, one that
+:mod:`diffhmr.motion_checkpoint` can write, and ``backbone_autocast``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from diffhmr.body.model import BodyModel
+from diffhmr.checkpoint import load_body
+from diffhmr.clip_batch import ClipBatch
+from diffhmr.clip_checkpoint import save_trained
+from diffhmr.config_clips import ClipExperimentConfig
+from diffhmr.datasets import build_clip_dataset
+from diffhmr.errors import UserError
+from diffhmr.models.clip_models import ClipModel, build_clip_model
+from diffhmr.motion_checkpoint import MotionModel
+from diffhmr.training.clip_start import load_start
+from diffhmr.training.data import Batch, BatchDataset
+from diffhmr.training.mesh_report import MeshReport
+from diffhmr.training.processes import Processes
+from diffhmr.training.task import Model, Task
+
+_STATISTICS_CHUNK = 32
+
+_Reported = TypeVar("_Reported", bound=nn.Module, contravariant=True)
+
+
+class ClipReport(Protocol[_Reported]):
+    """What is said about a model while it learns."""
+
+    def validate(self, model: _Reported) -> dict[str, float]:
+        """Errors on the validation clips."""
+        ...
+
+    def picture(self, model: _Reported) -> Tensor | None:
+        """Answers for some validation clips, ``[3, H, W]`` in [0, 1]; None if there is nothing to see."""
+        ...
+
+
+@dataclass(frozen=True)
+class ClipSetting:
+    """What the parts of a task are built from.
+
+    Attributes:
+        config: the experiment.
+        data_body: on the CPU, for data, which are made next to the workers.
+        body: on the device of the process, for the model.
+    """
+
+    config: ClipExperimentConfig
+    data_body: BodyModel
+    body: BodyModel
+
+
+@dataclass(frozen=True)
+class ClipParts(Generic[Model, Batch]):
+    """What differs between the tasks on clips.
+
+    Attributes:
+        model: learns.
+        dataset: the training items. Training takes item i of step n as number ``n * batch_size + i`` modulo its length:
+            a data set whose items depend on the progress has at least as many as the run takes.
+        make_report: called when something is to be reported for the first time, in the main process only.
+        set_statistics: gives the model the statistics of the training data before its first step, or None.
+        predicts_body: SMPL parameters come out, and the model file names the body that they belong to.
+    """
+
+    model: Model
+    dataset: BatchDataset[Batch]
+    make_report: Callable[[], ClipReport[Model]]
+    set_statistics: Callable[[], None] | None = None
+    predicts_body: bool = False
+
+
+class ClipTask(Generic[Model, Batch]):
+    """A training on clips.
+
+    Args:
+        setting: what the parts were built from.
+        parts: of the task.
+        device: of the process.
+    """
+
+    items = "clips"
+
+    def __init__(self, setting: ClipSetting, parts: ClipParts[Model, Batch], device: torch.device) -> None:
+        self.config = setting.config
+        self.body = setting.body
+        self.model = parts.model.to(device)
+        self.dataset = parts.dataset
+        self._parts = parts
+        self._device = device
+        self._report: ClipReport[Model] | None = None
+
+    def use_bfloat16(self) -> None:
+        """Autocast around the backbone; what comes after it stays in float32."""
+        self.model.backbone_autocast = torch.bfloat16  # type: ignore[assignment]  # no tensor, as nn.Module expects
+
+    def start(self) -> None:
+        """Set the statistics of the data, then the weights of ``init`` if there is one.
+
+        Raises:
+            UserError: ``init`` does not fit the model; there are too few data.
+        """
+        if self._parts.set_statistics is not None:
+            self._parts.set_statistics()
+        if self.config.init is not None:
+            load_start(self.config.init, _network_of(self.model))
+
+    def restore(self, folder: Path, step: int) -> None:
+        """There is nothing beside the state and the model file."""
+
+    def supervise(self, batch: Batch) -> Batch:
+        """``batch`` on the device."""
+        return batch.to(self._device)
+
+    def shares(self) -> dict[str, Tensor]:
+        """None."""
+        return {}
+
+    def validate(self, model: Model) -> dict[str, float]:
+        """As the task's :class:`ClipReport` does."""
+        return self._reporter().validate(model)
+
+    def picture(self, model: Model) -> Tensor | None:
+        """As the task's :class:`ClipReport` does."""
+        return self._reporter().picture(model)
+
+    def _reporter(self) -> ClipReport[Model]:
+        if self._report is None:
+            self._report = self._parts.make_report()
+        return self._report
+
+    def save(self, path: Path, model: Model, step: int, *, finished: bool) -> None:
+        """Write the model file ``path``."""
+        body = self.body if self._parts.predicts_body else None
+        save_trained(path, _network_of(model), self.config, body, step, finished=finished)
+
+    def forget_others(self, folder: Path, step: int) -> None:
+        """There is nothing beside the state and the model file."""
+
+
+def build_clip_task(config: ClipExperimentConfig, processes: Processes) -> Task[Any, Any]:
+    """The task of an experiment on clips, on the device of this process.
+
+    Raises:
+        UserError: a file that the settings name cannot be used.
+    """
+    data_body = load_body(config.body.path)
+    setting = ClipSetting(config, data_body, load_body(config.body.path).to(processes.device))
+    torch.manual_seed(config.seed)
+    if config.task == "mesh":
+        return ClipTask(setting, _mesh_parts(setting), processes.device)
+    raise UserError(f"there is no training for task: {config.task}")
+
+
+def _mesh_parts(setting: ClipSetting) -> ClipParts[ClipModel, ClipBatch]:
+    config = setting.config
+    model = build_clip_model(config.model, setting.body, config.loss)
+    dataset = build_clip_dataset(config.data, setting.data_body, "train")
+
+    def make_report() -> MeshReport:
+        clips = build_clip_dataset(config.data, setting.data_body, "val")
+        return MeshReport(clips, setting.body, config.sampler, config.seed)
+
+    def set_statistics() -> None:
+        device = setting.body.v_template.device
+        rotations, betas = frames_for_statistics(dataset, config.train.statistics_items)
+        model.set_statistics(rotations.to(device), betas.to(device))
+
+    return ClipParts(model, dataset, make_report, set_statistics, predicts_body=True)
+
+
+def _network_of(model: nn.Module) -> MotionModel:
+    network = model.network
+    assert isinstance(network, MotionModel)
+    return network
+
+
+def frames_for_statistics(dataset: BatchDataset[ClipBatch], count: int) -> tuple[Tensor, Tensor]:
+    """Rotations ``[N, 24, 3, 3]`` and betas ``[N, 10]`` of frames of the first training clips, at least ``count``.
+
+    Raises:
+        UserError: there are fewer than two.
+    """
+    rotations: list[Tensor] = []
+    betas: list[Tensor] = []
+    found, start, size = 0, 0, 1
+    while found < count and start < len(dataset):
+        stop = min(start + size, len(dataset))
+        targets = dataset.__getitems__(range(start, stop)).targets
+        assert targets is not None
+        rotations.append(targets.rotations.flatten(0, 1))
+        betas.append(targets.params.betas.flatten(0, 1))
+        found, start = found + len(betas[-1]), stop
+        size = min(_STATISTICS_CHUNK, math.ceil((count - found) * stop / found))
+    if found < 2:
+        raise UserError(f"the training data hold {found} frames, too few for statistics: add clips")
+    return torch.cat(rotations)[:count], torch.cat(betas)[:count]

@@ -37,6 +37,20 @@ def velocity_error(pred: Tensor, target: Tensor) -> Tensor:
     return joints_error(pred.diff(dim=-3), target.diff(dim=-3))
 
 
+def acceleration_error(pred: Tensor, target: Tensor) -> Tensor:
+    """Mean distance ``[...]`` of the second differences of joints ``[..., T, J, 3]``; 0 for less than three frames.
+
+    The acceleration error of the evaluations, as a loss.
+    """
+    if pred.shape[-3] < 3:
+        return pred.sum((-3, -2, -1)) * 0
+    return joints_error(pred.diff(n=2, dim=-3), target.diff(n=2, dim=-3))
+
+
+POINT_TERMS = {"joints3d": joints_error, "velocity": velocity_error, "acceleration": acceleration_error}
+"""Terms on the joints of a clip."""
+
+
 def mesh_terms(
     params: SmplParams,
     targets: ClipTargets,
@@ -44,7 +58,9 @@ def mesh_terms(
     active: frozenset[str],
     frame: RotationFrame = "parent",
 ) -> dict[str, Tensor]:
-    """MotionBERT's terms on an estimate, ``[B]`` each, of those of ``joints3d velocity pose shape norm`` in ``active``.
+    """The terms on an estimate that are named in ``active``, ``[B]`` each.
+
+    They are :data:`POINT_TERMS`, ``pose``, ``shape`` and ``norm``.
 
     Args:
         params: estimate ``[B, T]``.
@@ -54,12 +70,9 @@ def mesh_terms(
         frame: in which rotations are compared.
     """
     terms: dict[str, Tensor] = {}
-    if active & {"joints3d", "velocity"}:
+    if active & set(POINT_TERMS):
         joints, truth = root_relative_joints(params, body), root_relative_joints(targets.params, body)
-        if "joints3d" in active:
-            terms["joints3d"] = joints_error(joints, truth)
-        if "velocity" in active:
-            terms["velocity"] = velocity_error(joints, truth)
+        terms |= {name: error(joints, truth) for name, error in POINT_TERMS.items() if name in active}
     if "pose" in active:
         difference = to_frame(params.rotations, frame) - to_frame(targets.rotations, frame)
         terms["pose"] = difference.abs().mean((-4, -3, -2, -1))

@@ -65,7 +65,8 @@ class ClipDenoiserConfig(Section):
     schedule: Literal["cosine", "linear"] = "cosine"
     target: Literal["x0", "v"] = "v"
     noise_frames: float = Field(default=6.0, ge=0)  # width in frames over which the noise is correlated; 0: white
-    noise_white: float = Field(default=0.1, gt=0, le=1)  # share of the noise's deviation that is independent
+    noise_white: float = Field(default=0.03, gt=0, le=1)  # share of the noise's deviation that is independent
+    smoothing: float = Field(default=1.2, ge=0)  # frames over which estimates and states are smoothed; 0: none
 
 
 class ClipModelConfig(Section):
@@ -110,9 +111,11 @@ class ClipLossConfig(Section):
     shape: float = Field(default=0.001, ge=0)
     norm: float = Field(default=0.02, ge=0)
     condition: float = Field(default=1e-6, ge=0)  # released, paper: the prediction of the next condition
+    acceleration: float = Field(default=0.0, ge=0)  # change of the velocity; MotionBERT has no such term
     diffusion: float = Field(default=0.5, ge=0)  # ours
     x0_joints3d: float = Field(default=0.5, ge=0)  # ours: joints of the denoiser's estimate, by its signal
     x0_velocity: float = Field(default=10.0, ge=0)  # ours: their velocity
+    x0_acceleration: float = Field(default=0.0, ge=0)  # ours: their acceleration
     # pretrain, pose3d: MotionBERT's
     position: float = Field(default=1.0, ge=0)
     scaled_position: float = Field(default=0.5, ge=0)
@@ -144,7 +147,13 @@ class ClipSourceConfig(Section):
     split: str = "train"  # of the file
     # Share of the training items. Sources without one share what the others leave, in proportion to their size.
     weight: float | None = Field(default=None, gt=0, le=1)
-    resolution: int | None = Field(default=None, gt=0)  # mesh_det: width of all pictures; null: img_hw of the file
+    resolution: int | None = Field(default=None, gt=0)  # mesh_det: all pictures count as squares; null: their own sizes
+
+    @model_validator(mode="after")
+    def _resolution_is_used(self) -> ClipSourceConfig:
+        if self.resolution is not None and self.format != "mesh_det":
+            raise ValueError(f"the source {self.name} has a resolution, but only the format mesh_det takes one")
+        return self
 
 
 class ClipAugmentConfig(Section):

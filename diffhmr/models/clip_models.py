@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from diffhmr.body.model import BodyModel
 from diffhmr.body.params import SmplParams
 from diffhmr.clip_batch import ClipBatch, ClipPrediction, ClipTargets
-from diffhmr.clip_losses import joints_error, mesh_terms, root_relative_joints, velocity_error
+from diffhmr.clip_losses import POINT_TERMS, mesh_terms, root_relative_joints
 from diffhmr.config import SamplerConfig
 from diffhmr.config_clips import ClipLossConfig, ClipModelConfig
 from diffhmr.diffusion import sampling
@@ -141,7 +141,8 @@ class ClipModel(nn.Module):
         betas = condition.betas.unsqueeze(1).expand(-1, frames, -1)
         estimate = SmplParams.from_rotations(condition.rotations, betas)
         terms = mesh_terms(estimate, targets, self.body, self.active_terms, network.size.frame)
-        if not self.active_terms & {"diffusion", "x0_joints3d", "x0_velocity"}:
+        on_points = {f"x0_{name}": error for name, error in POINT_TERMS.items() if f"x0_{name}" in self.active_terms}
+        if not on_points and "diffusion" not in self.active_terms:
             return terms
         x0 = network.encode(targets.rotations)
         process = network.process
@@ -153,12 +154,11 @@ class ClipModel(nn.Module):
             wanted = process.training_target(x0, t, noise)
             given = process.training_target(pred, t, process.to_noise(pred, x_t, t))
             terms["diffusion"] = (given - wanted).square().mean((-2, -1))
-        if self.active_terms & {"x0_joints3d", "x0_velocity"}:
+        if on_points:
             signal = process.signal_sigma(t, x_t)[0].flatten().square()
             joints = root_relative_joints(network.decode(pred, betas.detach()), self.body)
             truth = root_relative_joints(targets.params, self.body)
-            geometry = {"x0_joints3d": joints_error, "x0_velocity": velocity_error}
-            terms |= {k: signal * error(joints, truth) for k, error in geometry.items() if k in self.active_terms}
+            terms |= {name: signal * error(joints, truth) for name, error in on_points.items()}
         return terms
 
     # Use

@@ -42,6 +42,8 @@ class MotionDiffusionSize:
         depth, heads: of the denoiser.
         steps, schedule, target: of the process.
         noise_frames, noise_white: of the noise, see :class:`TemporalNoise`.
+        smoothing: standard deviation in frames of the window over time through which estimates and states leave; 0 for
+            none. People do not tremble, but what a detector says of them does.
         frame: what the rotations of the state are relative to.
     """
 
@@ -52,7 +54,8 @@ class MotionDiffusionSize:
     schedule: Literal["cosine", "linear"] = "cosine"
     target: Literal["x0", "v"] = "v"
     noise_frames: float = 6.0
-    noise_white: float = 0.1
+    noise_white: float = 0.03
+    smoothing: float = 1.2
     frame: RotationFrame = "parent"
 
     def __post_init__(self) -> None:
@@ -113,13 +116,14 @@ class MotionDiffusion(nn.Module):
 
     def condition(self, features: Tensor) -> MotionCondition:
         """From the backbone's features ``[B, T, 17, C]``."""
-        tokens, rot6d, betas = self.head(features)
+        tokens, offsets, betas = self.head(features)
+        rot6d = self._smoothed(offsets) + self.head.mean_pose
         rotations = rot6d_columns_to_matrix(rot6d.unflatten(-1, (-1, 6)))
         # The denoiser sees the estimate as it will in use; its losses do not pull at the estimate.
         raw = matrix_to_rot6d_columns(rotations.detach()).flatten(-2)
         mean = (raw - self.codec.mean) / self.codec.std
-        offsets = self.condition_in(torch.cat([tokens, mean], dim=-1))
-        return MotionCondition(offsets, from_frame(rotations, self.size.frame), mean, self.spread(tokens), betas)
+        added = self.condition_in(torch.cat([tokens, mean], dim=-1))
+        return MotionCondition(added, from_frame(rotations, self.size.frame), mean, self.spread(tokens), betas)
 
     def decode(self, state: Tensor, betas: Tensor) -> SmplParams:
         """Parameters ``[...]`` of states ``[..., D]`` and ``betas [..., 10]`` of the same leading dimensions."""
@@ -146,11 +150,20 @@ class MotionDiffusion(nn.Module):
 
         times = t.unsqueeze(1).expand(-1, frames, -1).flatten(0, 1)
         x0 = denoise_around(network, self.process, per_frame(x_t), times, reference)
-        return x0.unflatten(0, (size, frames)).transpose(1, 2)
+        return self._smoothed(x0.unflatten(0, (size, frames)).transpose(1, 2))
+
+    def _smoothed(self, values: Tensor) -> Tensor:
+        """``[..., T, D]`` under a Gaussian window over the frames, shorter at both ends."""
+        if self.size.smoothing == 0:
+            return values
+        place = torch.arange(values.shape[-2], device=values.device, dtype=values.dtype)
+        distance = (place.unsqueeze(1) - place) / self.size.smoothing
+        weights = torch.exp(-0.5 * distance.square())
+        return (weights / weights.sum(1, keepdim=True)) @ values
 
 
 class EstimateHead(nn.Module):
-    """A token and a pose for every frame, one shape for the clip; pose and shape as offsets from their means.
+    """A token and the offset of its pose from the mean for every frame, one shape for the clip.
 
     Args:
         features: C of the backbone's features.
@@ -175,10 +188,14 @@ class EstimateHead(nn.Module):
         self.register_buffer("mean_shape", torch.zeros(NUM_BETAS))
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Tokens ``[B, T, W]``, 6D rotations ``[B, T, D]`` and betas ``[B, 10]`` of ``features [B, T, 17, C]``."""
+        """Tokens ``[B, T, W]``, offsets of 6D rotations ``[B, T, D]`` and betas ``[B, 10]``.
+
+        Args:
+            features: ``[B, T, 17, C]``.
+        """
         projected = self.token(features.flatten(2))
         tokens = functional.gelu(self.norm(projected.flatten(0, 1)).unflatten(0, projected.shape[:2]))
-        return tokens, self.pose(tokens) + self.mean_pose, self.shape(tokens.mean(1)) + self.mean_shape
+        return tokens, self.pose(tokens), self.shape(tokens.mean(1)) + self.mean_shape
 
 
 class TemporalDenoiser(nn.Module):

@@ -246,3 +246,8 @@ def test_wrong_pickles_get_a_line(tmp_path: Path) -> None:
     path.write_bytes(b"cposix\nsystem\n(S'true'\ntR.")
     with pytest.raises(UserError, match="could run code"):
         MeshClips(settings(source(path, "mesh_det")), "train")
+
+
+def test_only_mesh_pickles_take_a_resolution(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="only the format mesh_det takes one"):
+        source(tmp_path, "motion3d", resolution=1000)

@@ -15,12 +15,16 @@ from torch import Tensor, nn
 from diffhmr.body.joints import HALPE26
 from diffhmr.body.model import BodyModel
 from diffhmr.body.params import SmplParams
+from diffhmr.checkpoint import load_body
 from diffhmr.clip_batch import ClipBatch, ClipPrediction
+from diffhmr.clip_checkpoint import save_clip_model
 from diffhmr.config import SamplerConfig
+from diffhmr.config_clips import BackboneConfig, ClipDenoiserConfig, ClipExperimentConfig, ClipModelConfig
 from diffhmr.geometry.camera import intrinsics, project
 from diffhmr.geometry.rotation import axis_angle_to_matrix
 from diffhmr.inference.predict import PredictOptions
 from diffhmr.inference.video.motions import ClipMotionModel
+from diffhmr.models.clip_models import build_clip_model
 from diffhmr.render.overlay import overlay
 from diffhmr.render.video_file import video_writer
 
@@ -128,3 +132,23 @@ def knowing(truth: SmplParams, body: BodyModel, options: PredictOptions, **setti
     model = KnowingModel(truth, **settings)
     loaded = SimpleNamespace(model=model, config=None, body=body, step=3, metadata={}, sha256="0" * 64)
     return ClipMotionModel(loaded, Path("known.safetensors"), options)  # type: ignore[arg-type]
+
+
+def save_small_clip_model(path: Path) -> Path:
+    """An untrained diffusion model of clips in a real checkpoint file, for the free body."""
+    config = ClipExperimentConfig(
+        name="small",
+        task="mesh",
+        model=ClipModelConfig(
+            head="ours",
+            backbone=BackboneConfig(width=16, hidden=16, depth=1, heads=2, features=16, max_frames=16),
+            window=8,
+            overlap=2,
+            denoiser=ClipDenoiserConfig(width=16, depth=1, heads=2),
+        ),
+        sampler=SamplerConfig(steps=2),
+    )
+    body = load_body(config.body.path)
+    torch.manual_seed(0)
+    save_clip_model(path, build_clip_model(config.model, body, config.loss), config, body, step=7)
+    return path

@@ -26,18 +26,27 @@ from diffhmr.training.dry_run import dry_run
 from diffhmr.training.loop import run
 from tests.training.runs import assert_same_weights, make_clip_config, make_trainer, run_until
 
-HEADS = ("motionbert", "released", "paper", "ours")
 TINY = DSTformerSize(8, 8, 1, 2, 8, 8)
 UNKNOWN = {"body_name": "none", "body_sha256": "unknown"}
 
 
-def test_a_run_writes_model_state_config_and_events(tmp_path: Path, free_body: BodyModel) -> None:
-    config = make_clip_config(tmp_path)
-    path = run(config)
+@pytest.fixture(scope="module")
+def ours(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The model file of a run with the default head."""
+    return run(make_clip_config(tmp_path_factory.mktemp("ours")))
+
+
+@pytest.fixture(scope="module")
+def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return run(make_clip_config(tmp_path_factory.mktemp("released"), model={"head": "released"}, train={"steps": 1}))
+
+
+def test_a_run_writes_model_state_config_and_events(ours: Path, free_body: BodyModel) -> None:
+    path, config = ours, make_clip_config(ours.parents[1])
     loaded = load_clip_model(path)
     assert loaded.config == config and loaded.step == 4 and loaded.metadata["finished"] == "true"
     assert not loaded.model.deterministic and loaded.body.sha256 == free_body.sha256
-    state = load_state(tmp_path / "run" / "state.pt")
+    state = load_state(path.with_name("state.pt"))
     assert state.config == config and (state.step, state.body_sha256) == (4, free_body.sha256)
     assert {item.name for item in path.parent.iterdir()} == {path.name, "state.pt", "config.yaml", "tensorboard"}
     events = EventAccumulator(str(path.parent / "tensorboard"))
@@ -51,7 +60,7 @@ def test_a_run_writes_model_state_config_and_events(tmp_path: Path, free_body: B
     assert events.Tags()["images"] == ["hypotheses"]
 
 
-@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("head", ["motionbert", pytest.param("paper", marks=pytest.mark.slow), "ours"])
 def test_resumed_equals_uninterrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, head: str) -> None:
     """Killed before the first checkpoint, and killed once more behind it: the same weights in the end, bit for bit."""
     sections: dict[str, dict[str, Any]] = {"model": {"head": head}, "train": {"picture_every": 9, "backbone_lr": 1e-4}}
@@ -181,24 +190,22 @@ def assert_equal(network: torch.nn.Module, other: torch.nn.Module) -> None:
     assert list(one) == list(two) and all(torch.equal(value, two[name]) for name, value in one.items())
 
 
-def test_runs_start_each_other(tmp_path: Path) -> None:
+def test_runs_start_each_other(tmp_path: Path, ours: Path, released: Path) -> None:
     """From a run's file comes everything; paper and released are one network."""
-    train = {"steps": 1, "validate_every": 9, "picture_every": 9}
-    for first, second in (("ours", "ours"), ("released", "paper")):
-        path = run(make_clip_config(tmp_path / first, model={"head": first}, train=train))
-        network = started(make_clip_config(tmp_path / "second", model={"head": second}), path)
+    for path, head in ((ours, "ours"), (released, "paper")):
+        network = started(make_clip_config(tmp_path, model={"head": head}), path)
         assert_equal(network, load_clip_model(path).model.network)
 
 
-def test_a_head_that_means_something_else_is_not_taken(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_head_that_means_something_else_is_not_taken(
+    tmp_path: Path, ours: Path, released: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """Numbers of attention heads, and what rotations are relative to, are not in the shapes of the weights."""
     caplog.set_level("INFO")
-    train = {"steps": 1, "validate_every": 9, "picture_every": 9}
-    paths = {head: run(make_clip_config(tmp_path / head, model={"head": head}, train=train)) for head in HEADS[2:]}
     chain = {"width": 8, "depth": 1, "heads": 1, "condition_width": 8, "condition_depth": 1, "warm_up": 1}
-    for head, change in (("ours", {"rotations": "camera"}), ("paper", {"chain": chain})):
-        network = started(make_clip_config(tmp_path / "second", model={"head": head, **change}), paths[head])
-        stored = load_clip_model(paths[head]).model.network
+    for path, head, change in ((ours, "ours", {"rotations": "camera"}), (released, "paper", {"chain": chain})):
+        network = started(make_clip_config(tmp_path, model={"head": head, **change}), path)
+        stored = load_clip_model(path).model.network
         assert_equal(network.backbone, stored.backbone)
         assert any(not torch.equal(v, stored.state_dict()[name]) for name, v in network.state_dict().items())
         assert caplog.messages[-1].endswith("and is not used")
@@ -217,11 +224,10 @@ def test_files_that_are_no_start(tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_a_file_of_clips_is_no_start_of_people(tmp_path: Path) -> None:
-    path = run(make_clip_config(tmp_path, train={"steps": 1, "validate_every": 9, "picture_every": 9}))
+def test_a_file_of_clips_is_no_model_of_people(ours: Path) -> None:
     with pytest.raises(UserError) as caught:
-        load_checkpoint(path)
-    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+        load_checkpoint(ours)
+    assert str(ours) in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_a_loss_that_is_not_finite_names_the_clip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

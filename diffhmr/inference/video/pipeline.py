@@ -13,7 +13,8 @@ import torch
 from diffhmr.checkpoint import REPOSITORY, load_checkpoint
 from diffhmr.clip_checkpoint import load_clip_model
 from diffhmr.errors import UserError
-from diffhmr.files import ensure_folder
+from diffhmr.files import ensure_folder, require_file
+from diffhmr.inference.keypoint_formats import KNOWN_FORMATS
 from diffhmr.inference.predict import KEYPOINT_CHECKPOINT, PredictOptions
 from diffhmr.inference.tracks import Track
 from diffhmr.inference.video.exports import Export, write_export, write_skeleton
@@ -192,6 +193,9 @@ def load_motion_source(options: VideoOptions, device: torch.device | str = "cpu"
 
 
 def _footage(options: VideoOptions) -> Footage:
+    if options.keypoints is not None and not options.keypoints.is_dir():
+        # Counting the frames of a long video takes a while: what can be said before is said before.
+        require_file(options.keypoints, "keypoint file", KNOWN_FORMATS)
     if options.video is not None:
         return open_footage(options.video, options.fps)
     assert options.keypoints is not None and options.size is not None

@@ -78,7 +78,7 @@ class ClipSource:
     Attributes:
         dataset: name of the data set.
         protocol: name of one of its protocols; None for the default.
-        data: its folder or file; None for ``data/<folder>/``.
+        data: its file or the folder with it; None for where the protocol looks in ``data/``.
 
     Raises:
         UserError: there is no such data set or protocol, or an option does not belong to it.
@@ -355,14 +355,14 @@ def _find_file(source: ClipSource) -> Path:
     if source.data is not None and source.data.is_file():
         return source.data
     if source.data is not None:
-        place = source.data
+        places = [source.data / Path(name).name for name in protocol.files]
     else:
-        own = Path("data") / protocol.folder
-        place = own if own.exists() else REPOSITORY / own
-    for name in protocol.files:
-        if (place / name).is_file():
-            return place / name
+        folder = Path("data") if Path("data").exists() else REPOSITORY / "data"
+        places = [folder / name for name in protocol.files]
+    for place in places:
+        if place.is_file():
+            return place
     raise UserError(
-        f"the sequences of {protocol.full_name} are missing: there is no {' or '.join(protocol.files)} in {place}; "
-        "data/README.md says whence they come, and --data FILE says where one is"
+        f"the sequences of {protocol.full_name} are missing: there is no {' or '.join(map(str, places))}; "
+        "data/README.md says whence they come, and --data FILE says where they are"
     )

@@ -28,8 +28,7 @@ class ClipProtocol:
         joint_set: what is measured, a name of ``JOINT_SETS``.
         root: joints whose mean is the root, of the prediction and of the truth.
         truth_body: on which body the labelled parameters are put.
-        files: names that the file of the data can have; the first that exists is read. Empty: made on demand.
-        folder: of ``data/`` in which it is looked for.
+        files: where the file can be below ``data/``; the first that exists is read. Empty: made on demand.
         subset: another joint set, whose MPJPE and PA-MPJPE are measured too; empty: none.
         clip_length: sequences are cut into clips of so many frames, each answered and measured for itself, and what
             is left at the end is dropped. None: whole sequences.
@@ -45,7 +44,6 @@ class ClipProtocol:
     root: tuple[str, ...]
     truth_body: TruthBody
     files: tuple[str, ...] = ()
-    folder: str = ""
     subset: str = ""
     clip_length: int | None = None
     resolution: int | None = None
@@ -141,8 +139,7 @@ _THREEDPW_GENDERED = ClipProtocol(
     joint_set="J14_H36M",
     root=("right_hip_h36m17", "left_hip_h36m17"),
     truth_body="gendered",
-    files=("test.npz",),
-    folder="3dpw",
+    files=("3dpw/test.npz",),
 )
 _THREEDPW_NEUTRAL = ClipProtocol(
     name="3dpw-video-neutral17",
@@ -151,8 +148,7 @@ _THREEDPW_NEUTRAL = ClipProtocol(
     joint_set="H36M17",
     root=_H36M_ROOT,
     truth_body="neutral",
-    files=("mesh_det_pw3d.pkl", "test.npz"),
-    folder="3dpw",
+    files=("mesh/mesh_det_pw3d.pkl", "3dpw/test.npz"),
     subset="J14_H36M",
     resolution=1920,
 )
@@ -160,8 +156,7 @@ _H36M_NEUTRAL = replace(
     _THREEDPW_NEUTRAL,
     name="h36m-video-neutral17",
     dataset="h36m-video",
-    files=("mesh_det_h36m.pkl",),
-    folder="h36m",
+    files=("mesh/mesh_det_h36m.pkl",),
     resolution=None,
 )
 _ON_SMPL = (

@@ -39,8 +39,8 @@ class OneEuro:
     """
 
     fps: float
-    min_cutoff: float = 1.0
-    beta: float = 0.5
+    min_cutoff: float = 0.7
+    beta: float = 0.3
     speed_cutoff: float = 1.0
 
     def __post_init__(self) -> None:

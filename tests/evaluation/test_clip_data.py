@@ -140,7 +140,7 @@ def test_the_synthetic_sequences_are_those_of_the_default_settings(free_body: Bo
 
 
 def test_missing_files_and_wrong_names_are_one_line(tmp_path: Path, toy_body: BodyModel) -> None:
-    with pytest.raises(UserError, match=r"there is no mesh_det_pw3d.pkl or test.npz in .*; data/README.md says"):
+    with pytest.raises(UserError, match=r"no .*/mesh_det_pw3d.pkl or .*/test.npz; data/README.md says"):
         open_clips(_source(tmp_path, "3dpw-video-neutral17"), toy_body)
     with pytest.raises(UserError, match="--data belongs to other data sets"):
         ClipSource("synthetic-motion", data=tmp_path)

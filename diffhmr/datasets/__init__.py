@@ -50,6 +50,12 @@ def build_clip_dataset(config: ClipDataConfig, body: BodyModel, split: Split) ->
     return SyntheticClips(body, config, split)
 
 
+def _require_validation(config: ClipDataConfig, split: Split) -> None:
+    """Its absence should not show up at the first validation only."""
+    if split == "train" and config.validation is not None and not config.validation.path.exists():
+        raise UserError(f"{config.validation.path} does not exist; set data.validation.path to what to validate on")
+
+
 def build_lifting_dataset(
     config: ClipExperimentConfig, body: BodyModel, split: Split
 ) -> SyntheticLifting | LiftingClips | PretrainingClips:
@@ -59,6 +65,7 @@ def build_lifting_dataset(
         UserError: a file or folder that the settings name cannot be used.
     """
     data, task = config.data, config.task
+    _require_validation(data, split)
     assert task == "pretrain" or task == "pose3d"
     if not from_files(data, split):
         return SyntheticLifting(body, data, split, task)
@@ -80,6 +87,7 @@ def build_action_dataset(config: ClipExperimentConfig, body: BodyModel, split: S
     data, model = config.data, config.model
     if data.kind == "files" and data.validation is None:
         raise UserError("data.validation is missing: synthetic people cannot stand in for the actions of files")
+    _require_validation(data, split)
     clips: SyntheticActions | ActionClips
     clips = ActionClips(data, split) if from_files(data, split) else SyntheticActions(body, data, split)
     if model.head == "classifier" and clips.num_classes > model.classes:

@@ -91,6 +91,12 @@ class SyntheticClips:
     def __len__(self) -> int:
         return self._size
 
+    def doing(self, *activities: Activity) -> SyntheticClips:
+        """The same people before the same cameras, who do nothing but ``activities``."""
+        clips = copy.copy(self)
+        clips._activities = activities
+        return clips
+
     def __getitem__(self, index: int) -> ClipBatch:
         """The batch of the one clip ``index``."""
         return self.__getitems__([index])

@@ -41,12 +41,9 @@ class SyntheticActions:
             raise UserError("data.motions does not say what people do: leave it out, actions are procedural")
         if len(self.classes) < 2:
             raise UserError("data.activities must name at least two activities: they are the classes")
-        parse_activities(self.classes)  # refuses one that is named twice
         self._seed, self._split = config.seed, split
-        alike = config.model_copy(update={"test_frames": config.frames})
-        self._members = [
-            SyntheticClips(body, alike.model_copy(update={"activities": (name,)}), split) for name in self.classes
-        ]
+        clips = SyntheticClips(body, config.model_copy(update={"test_frames": config.frames}), split)
+        self._members = [clips.doing(activity) for activity in parse_activities(self.classes)]
 
     def __len__(self) -> int:
         return len(self._members[0])

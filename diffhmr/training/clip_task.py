@@ -23,15 +23,18 @@ from torch import Tensor, nn
 
 from diffhmr.body.model import BodyModel
 from diffhmr.checkpoint import load_body
-from diffhmr.clip_batch import ClipBatch
+from diffhmr.clip_batch import ActionBatch, ClipBatch, LiftingBatch
 from diffhmr.clip_checkpoint import save_trained
 from diffhmr.config_clips import ClipExperimentConfig
-from diffhmr.datasets import build_clip_dataset
+from diffhmr.datasets import build_action_dataset, build_clip_dataset, build_lifting_dataset
 from diffhmr.errors import UserError
 from diffhmr.models.clip_models import ClipModel, build_clip_model
+from diffhmr.models.clip_tasks import ActionModel, LiftingModel, build_action_model, build_lifting_model
 from diffhmr.motion_checkpoint import MotionModel
+from diffhmr.training.action_report import ActionReport
 from diffhmr.training.clip_start import load_start
 from diffhmr.training.data import Batch, BatchDataset
+from diffhmr.training.lifting_report import LiftingReport
 from diffhmr.training.mesh_report import MeshReport
 from diffhmr.training.processes import Processes
 from diffhmr.training.task import Model, Task
@@ -167,7 +170,9 @@ def build_clip_task(config: ClipExperimentConfig, processes: Processes) -> Task[
     torch.manual_seed(config.seed)
     if config.task == "mesh":
         return ClipTask(setting, _mesh_parts(setting), processes.device)
-    raise UserError(f"there is no training for task: {config.task}")
+    if config.task == "action":
+        return ClipTask(setting, _action_parts(setting), processes.device)
+    return ClipTask(setting, _lifting_parts(setting), processes.device)
 
 
 def _mesh_parts(setting: ClipSetting) -> ClipParts[ClipModel, ClipBatch]:
@@ -185,6 +190,28 @@ def _mesh_parts(setting: ClipSetting) -> ClipParts[ClipModel, ClipBatch]:
         model.set_statistics(rotations.to(device), betas.to(device))
 
     return ClipParts(model, dataset, make_report, set_statistics, predicts_body=True)
+
+
+def _lifting_parts(setting: ClipSetting) -> ClipParts[LiftingModel, LiftingBatch]:
+    config = setting.config
+    dataset = build_lifting_dataset(config, setting.data_body, "train")
+
+    def make_report() -> LiftingReport:
+        clips = build_lifting_dataset(config, setting.data_body, "val")
+        return LiftingReport(clips, setting.body.v_template.device)
+
+    return ClipParts(build_lifting_model(config.model, config.loss), dataset, make_report)
+
+
+def _action_parts(setting: ClipSetting) -> ClipParts[ActionModel, ActionBatch]:
+    config = setting.config
+    dataset = build_action_dataset(config, setting.data_body, "train")
+
+    def make_report() -> ActionReport:
+        clips = build_action_dataset(config, setting.data_body, "val")
+        return ActionReport(clips, setting.body.v_template.device)
+
+    return ClipParts(build_action_model(config.model, config.loss), dataset, make_report)
 
 
 def _network_of(model: nn.Module) -> MotionModel:

@@ -179,8 +179,7 @@ class ClipModel(nn.Module):
         Raises:
             UserError: an argument does not fit the model.
         """
-        if num_samples < 1:
-            raise UserError(f"the number of samples must be at least 1, got {num_samples}")
+        self._check_sampling(batch, num_samples, sampler)
         window = min(self.windows.frames, max(batch.num_frames, self._least_frames()))
         keypoints = _padded(batch.keypoints, window)
         starts = window_starts(keypoints.shape[1], window, self.windows.overlap)
@@ -192,6 +191,19 @@ class ClipModel(nn.Module):
         rotations = torch.stack([rotations for rotations, _ in clips])[:, :, : batch.num_frames]
         betas = torch.stack([betas for _, betas in clips])[:, None, None].expand(*rotations.shape[:3], -1)
         return ClipPrediction(SmplParams.from_rotations(rotations, betas), self.deterministic)
+
+    def _check_sampling(self, batch: ClipBatch, num_samples: int, sampler: SamplerConfig) -> None:
+        if num_samples < 1:
+            raise UserError(f"the number of samples must be at least 1, got {num_samples}")
+        if batch.num_frames < 1:
+            raise UserError("a clip without frames has no motion")
+        if not isinstance(self.network, MotionDiffusion):
+            return
+        most = self.network.process.num_steps
+        if not 1 <= sampler.steps <= most:
+            raise UserError(f"{sampler.steps} sampling steps, but the model has {most}: ask for 1 to {most}")
+        if sampler.eta != 0 and sampler.name != "ddim":
+            raise UserError(f"sampler.eta = {sampler.eta} belongs to ddim: set it to 0 for {sampler.name}")
 
     def _sample_clip(
         self,

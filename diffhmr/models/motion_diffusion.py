@@ -9,7 +9,7 @@ model of pictures, a point estimate comes first, and the denoiser works relative
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as functional
@@ -28,8 +28,11 @@ from diffhmr.models.motion_heads import with_frozen_head
 from diffhmr.models.precondition import Reference, SpreadHead, denoise_around
 from diffhmr.models.time_embedding import TimeEmbedding
 
+Schedule = Literal["cosine", "linear"]
+
 STATE_DIM = PART_SIZES["pose"]
 _EMBEDDING_DIM, _SINUSOID_DIM = 128, 64
+_LARGEST = 10_000
 _HEAD_GAIN, _BRANCH_GAIN, _OUTPUT_GAIN = 0.1, 0.5, 0.1
 
 
@@ -45,13 +48,16 @@ class MotionDiffusionSize:
         smoothing: standard deviation in frames of the window over time through which estimates and states leave; 0 for
             none. People do not tremble, but what a detector says of them does.
         frame: what the rotations of the state are relative to.
+
+    Raises:
+        UserError: there is no such network.
     """
 
     width: int = 256
     depth: int = 4
     heads: int = 4
     steps: int = 1000
-    schedule: Literal["cosine", "linear"] = "cosine"
+    schedule: Schedule = "cosine"
     target: Literal["x0", "v"] = "v"
     noise_frames: float = 6.0
     noise_white: float = 0.03
@@ -59,6 +65,17 @@ class MotionDiffusionSize:
     frame: RotationFrame = "parent"
 
     def __post_init__(self) -> None:
+        for name in ("width", "depth", "heads", "steps"):
+            number = getattr(self, name)
+            if not isinstance(number, int) or not 1 <= number <= _LARGEST:
+                raise UserError(f"the denoiser's {name} is {str(number)[:20]}, expected 1 to {_LARGEST}")
+        for name in ("noise_frames", "smoothing"):
+            if not 0 <= getattr(self, name) <= _LARGEST:
+                raise UserError(f"the denoiser's {name} is {getattr(self, name):g}, expected 0 to {_LARGEST}")
+        for name, kind in (("schedule", Schedule), ("frame", RotationFrame)):
+            if getattr(self, name) not in get_args(kind):
+                words = " or ".join(get_args(kind))
+                raise UserError(f"the denoiser's {name} is {str(getattr(self, name))[:20]!r}, expected {words}")
         if self.width % self.heads:
             raise UserError(f"the denoiser's width ({self.width}) must be a multiple of its heads ({self.heads})")
 

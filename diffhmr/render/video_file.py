@@ -39,7 +39,7 @@ def video_writer(path: str | Path, size: tuple[int, int], fps: float) -> Iterato
     path = Path(path)
     count = 0
     with atomic_path(path) as temporary:
-        writer = cv2.VideoWriter(str(temporary), cv2.VideoWriter.fourcc(*_CODEC), fps, size)
+        writer = cv2.VideoWriter(str(temporary), cv2.VideoWriter.fourcc(*_CODEC), _storable(fps), size)
 
         def write(rgb: NDArray[np.uint8]) -> None:
             nonlocal count
@@ -62,3 +62,9 @@ def video_writer(path: str | Path, size: tuple[int, int], fps: float) -> Iterato
         written.release()
         if not complete:
             raise UserError(f"cannot write {path} as a whole: is the disk full?")
+
+
+def _storable(fps: float) -> float:
+    """The nearest rate that the codec can store: as a fraction whose numerator has 16 bits."""
+    digits = 3 if fps < 65 else 2 if fps < 655 else 1
+    return round(fps, digits)

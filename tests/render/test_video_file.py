@@ -59,3 +59,11 @@ def test_a_full_disk_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize(("size", "expected"), [((641, 360), (640, 360)), ((2, 2), (2, 2)), ((33, 17), (32, 16))])
 def test_sizes_are_even(size: tuple[int, int], expected: tuple[int, int]) -> None:
     assert even_size(*size) == expected
+
+
+@pytest.mark.parametrize("fps", [1.0, 12.3456, 23.976023976, 29.97002997, 66.66667, 119.88012, 719.2468, 1000.0])
+def test_frame_rates(tmp_path: Path, fps: float) -> None:
+    with video_writer(tmp_path / "a.mp4", (32, 32), fps) as write:
+        for _ in range(2):
+            write(np.zeros((32, 32, 3), np.uint8))
+    assert cv2.VideoCapture(str(tmp_path / "a.mp4")).get(cv2.CAP_PROP_FPS) == pytest.approx(fps, rel=2e-4)

@@ -122,7 +122,7 @@ def _fit_piece(
     smooth = _acceleration_band(len(joints), fps, prior)
     shares = weight / prior.point_error**2
     off = tangents * (joints[..., 2:] + guess[:, None, 2:]) - joints[..., :2] - guess[:, None, :2]
-    trust = _trust(off, _OUTLIER_STEPS[0] * prior.outlier)
+    trust = _trust(off, weight, _OUTLIER_STEPS[0] * prior.outlier)
     transl = _solve(shares * trust, tangents, tangents * joints[..., 2:] - joints[..., :2], guess, smooth)
     for step in _OUTLIER_STEPS:
         transl = _limited(transl, guess)
@@ -131,19 +131,27 @@ def _fit_piece(
         seen = moved[..., :2] / distance
         residual = distance * (seen - tangents)
         target = transl[:, None, :2] - seen * transl[:, None, 2:] - residual
-        transl = _solve(shares * _trust(residual, step * prior.outlier), seen, target, guess, smooth)
+        transl = _solve(shares * _trust(residual, weight, step * prior.outlier), seen, target, guess, smooth)
     return _limited(transl, guess)
 
 
-def _trust(residual: Floats, scale: float) -> Floats:
-    """Weights ``[T, K]`` of points that are ``residual [T, K, 2]`` metres off."""
-    return np.asarray((1 + (residual**2).sum(-1) / scale**2) ** -2.0)
+def _trust(residual: Floats, weight: Floats, scale: float) -> Floats:
+    """Weights ``[T, K]`` of points that are ``residual [T, K, 2]`` metres off, a quarter at ``scale``.
+
+    A body that fits badly as a whole is not put aside: the scale is at least twice the median residual of seen points.
+    """
+    squares = (residual**2).sum(-1)
+    scale = max(scale, 2 * float(np.sqrt(np.median(squares[weight > 0]))))
+    return np.asarray((1 + squares / scale**2) ** -2.0)
 
 
 def _limited(transl: Floats, guess: Floats) -> Floats:
-    """Distances within a factor of what the person's size says: no way leads back from behind the camera."""
+    """Distances within a factor of what the person's size says: no way leads back from behind the camera.
+
+    Whoever is moved is moved along the ray to the person and so stays in its place in the picture.
+    """
     depth = transl[:, 2:].clip(guess[:, 2:] / _DEPTH_RANGE, guess[:, 2:] * _DEPTH_RANGE)
-    return np.concatenate([transl[:, :2], depth], axis=1)
+    return transl + guess / guess[:, 2:] * (depth - transl[:, 2:])
 
 
 def _solve(weight: Floats, slopes: Floats, target: Floats, guess: Floats, smooth: Floats) -> Floats:

@@ -134,6 +134,9 @@ def test_a_body_that_fits_badly_stays_before_the_camera(seed: int) -> None:
     points = seen(moving_body(40, seed + 10)[..., [1, 0, 2]] * np.array([1, -1, 1]), straight(40))
     found = fit_translations(joints, points, CAMERA, FPS)
     assert np.isfinite(found).all() and found[:, 2].min() > 1 and found[:, 2].max() < 20
+    # It is about where the keypoints are.
+    middle = CAMERA.project((joints + found[:, None]).mean(axis=1)) - points[..., :2].mean(axis=1)
+    assert np.linalg.norm(middle, axis=1).max() < 90, "pixels, of a person 200 to 350 pixels high"
 
 
 def test_one_point_per_frame_is_too_little() -> None:

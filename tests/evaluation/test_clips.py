@@ -149,21 +149,20 @@ def test_pieces_and_batches_change_nothing(toy_body: BodyModel, monkeypatch: pyt
         assert _numbers(one) == pytest.approx(_numbers(other), rel=1e-5, abs=1e-4)
 
 
-def test_only_so_many_bodies_are_predicted_at_once(toy_body: BodyModel) -> None:
-    """Sequences of one length are predicted together, as many as the memory allows."""
+def test_only_so_many_bodies_are_predicted_at_once(toy_body: BodyModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sequences of one length are predicted together, as many as the memory allows: 4 of 6 frames and 3 hypotheses."""
     sizes = []
 
     def change(params: SmplParams, clips: MeasuredClips) -> SmplParams:
         sizes.append(len(clips.batch))
         return params
 
-    people = [sequence(600, str(k)) for k in range(6)] + [
-        sequence(3000, "long"),
-        *(sequence(2, f"s{k}") for k in "ab"),
-    ]
+    monkeypatch.setattr(clips, "_BODIES_AT_ONCE", 80)
+    lengths = [6, 6, 6, 6, 6, 6, 30, *[1] * 9]
+    people = [sequence(length, f"{number}") for number, length in enumerate(lengths)]
     measurer = SequenceMeasurer(ON_TREE, Bodies(toy_body, {}), (1, 2))
     evaluate_clips(Oracle(change, deterministic=False), SequenceSet(people), measurer, EvaluationOptions())
-    assert sizes == [4, 2, 1, 2]
+    assert sizes == [4, 2, 1, 8, 1]
 
 
 def test_min_of_n_per_frame_and_per_sequence(toy_body: BodyModel) -> None:

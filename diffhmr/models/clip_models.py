@@ -180,8 +180,8 @@ class ClipModel(nn.Module):
             UserError: an argument does not fit the model.
         """
         self._check_sampling(batch, num_samples, sampler)
-        window = min(self.windows.frames, max(batch.num_frames, self._least_frames()))
-        keypoints = _padded(batch.keypoints, window)
+        window = self.windows.frames
+        keypoints = _padded(batch.keypoints, self._least_frames())
         starts = window_starts(keypoints.shape[1], window, self.windows.overlap)
         shares = window_shares(keypoints.shape[1], starts, window, self.windows.overlap).to(keypoints.device)
         clips = [

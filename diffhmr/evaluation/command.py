@@ -15,10 +15,12 @@ from diffhmr.command_line import CommandParser, pick_device
 from diffhmr.errors import UserError
 from diffhmr.evaluation.clip_protocols import CLIP_DATASETS, CLIP_PROTOCOLS, find_clip_protocol
 from diffhmr.evaluation.protocols import EVALUATED_DATASETS, PROTOCOLS, find_protocol
+from diffhmr.evaluation.task_protocols import TASK_DATASETS, TASK_PROTOCOLS, find_task_protocol
 
-_DATASETS = (*EVALUATED_DATASETS, *CLIP_DATASETS)
+_DATASETS = (*EVALUATED_DATASETS, *CLIP_DATASETS, *TASK_DATASETS)
 _OF_CLIPS_ONLY: tuple[str, ...] = ("flip", "filter")
 _OF_PEOPLE_ONLY: tuple[str, ...] = ("images",)
+_NOT_OF_TASKS: tuple[str, ...] = ("images", "num_samples", "steps", "flip", "filter", "dump")
 
 
 def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
@@ -31,12 +33,17 @@ def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     if arguments.dataset in CLIP_DATASETS:
         find_clip_protocol(arguments.dataset, arguments.protocol)
         foreign, others = _OF_PEOPLE_ONLY, "people in pictures"
+    elif arguments.dataset in TASK_DATASETS:
+        find_task_protocol(arguments.dataset, arguments.protocol)
+        foreign, others = _NOT_OF_TASKS, "bodies"
     else:
         find_protocol(arguments.dataset, arguments.protocol)
         foreign, others = _OF_CLIPS_ONLY, f"sequences ({', '.join(CLIP_DATASETS)})"
     for name in foreign:
         if getattr(arguments, name):
-            raise UserError(f"--{name} is for {others}, but --dataset is {arguments.dataset}; leave it out")
+            raise UserError(
+                f"--{name.replace('_', '-')} is for {others}, but --dataset is {arguments.dataset}; leave it out"
+            )
     return arguments
 
 
@@ -52,6 +59,8 @@ def evaluate(arguments: argparse.Namespace) -> str:
     output = Output(arguments.out, arguments.dump)
     if arguments.dataset in CLIP_DATASETS:
         return _evaluate_clips(arguments, options, output)
+    if arguments.dataset in TASK_DATASETS:
+        return _evaluate_task(arguments)
     return _evaluate_people(arguments, options, output)
 
 
@@ -83,6 +92,15 @@ def _evaluate_clips(arguments: argparse.Namespace, options: Any, output: Any) ->
     )
 
 
+def _evaluate_task(arguments: argparse.Namespace) -> str:
+    from diffhmr.evaluation.task_data import TaskSource
+    from diffhmr.evaluation.task_run import format_task_table, run_task
+
+    source = TaskSource(arguments.dataset, arguments.protocol, arguments.data)
+    device = pick_device(arguments.device)
+    return format_task_table(run_task(arguments.checkpoint, source, arguments.limit, arguments.out, device))
+
+
 def _parser() -> CommandParser:
     parser = CommandParser(
         description="Measure a checkpoint on the test people or the test sequences of a data set, as a table and as "
@@ -92,8 +110,8 @@ def _parser() -> CommandParser:
     parser.add_argument("--dataset", required=True, choices=_DATASETS, help="whose test people or sequences are used")
     parser.add_argument(
         "--protocol", metavar="NAME",
-        help=f"what is measured how, of {', '.join((*PROTOCOLS, *CLIP_PROTOCOLS))} (default: the first of the data "
-        "set)",
+        help=f"what is measured how, of {', '.join((*PROTOCOLS, *CLIP_PROTOCOLS, *TASK_PROTOCOLS))} (default: the "
+        "first of the data set)",
     )  # fmt: skip
     parser.add_argument(
         "--data", type=Path, metavar="DIR", help="folder of the labels, or the file (default: that of the data set)"

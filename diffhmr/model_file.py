@@ -43,7 +43,7 @@ MOTION_MODEL = ModelFormat(
     "diffhmr-motion-model",
     1,
     "a network of clips of keypoints",
-    "give a file written by scripts.import_checkpoint --from motionbert or diffmesh",
+    "give one written by train.py for a task on clips, or by scripts.import_checkpoint --from motionbert or diffmesh",
 )
 _FORMATS = {known.name: known for known in (IMAGE_MODEL, MOTION_MODEL)}
 

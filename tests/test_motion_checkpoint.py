@@ -172,6 +172,6 @@ def test_models_of_pictures_and_of_clips_are_not_confused(saved: Path, tmp_path:
     save_model(tmp_path / "image.safetensors", model, config, body, step=1)
     assert message_of(tmp_path / "image.safetensors") == (
         f"{tmp_path / 'image.safetensors'} holds a model of people in pictures, but a network of clips of keypoints is "
-        "needed; give one written by train.py for a task on clips, or by scripts.import_checkpoint --from motionbert or "
-        "diffmesh"
+        "needed; give one written by train.py for a task on clips, or by scripts.import_checkpoint --from motionbert "
+        "or diffmesh"
     )

@@ -59,6 +59,7 @@ class ClipDenoiserConfig(Section):
     """The network of the head ours: all frames of a window are denoised together."""
 
     width: int = Field(default=256, gt=0)
+    head_blocks: int = Field(default=3, ge=0)  # residual layers of a frame's token before its estimate
     depth: int = Field(default=4, gt=0)
     heads: int = Field(default=4, gt=0)
     steps: int = Field(default=1000, gt=0)
@@ -66,7 +67,7 @@ class ClipDenoiserConfig(Section):
     target: Literal["x0", "v"] = "v"
     noise_frames: float = Field(default=6.0, ge=0)  # width in frames over which the noise is correlated; 0: white
     noise_white: float = Field(default=0.03, gt=0, le=1)  # share of the noise's deviation that is independent
-    smoothing: float = Field(default=1.2, ge=0)  # frames over which estimates and states are smoothed; 0: none
+    smoothing: float = Field(default=2.0, ge=0)  # frames over which estimates and states are smoothed; 0: none
 
 
 class ClipModelConfig(Section):

@@ -274,7 +274,9 @@ class ClipModel(nn.Module):
 
     def _network_input(self, windows: Tensor) -> Tensor:
         """Windows ``[N, W, 17, 3]`` of a batch's keypoints as the network takes them."""
-        return normalise_clip(windows)[0] if self.windows.input == "person" else windows
+        x = normalise_clip(windows)[0] if self.windows.input == "person" else windows
+        # What a batch says of the place of unseen points means nothing, and a shift would make it depend on the person.
+        return torch.where(x[..., 2:] > 0, x, 0.0)
 
     def _least_frames(self) -> int:
         """The chain of DiffMesh has a fixed number of frames."""

@@ -29,11 +29,13 @@ def cut_windows(values: Tensor, starts: list[int], window: int) -> Tensor:
 def window_shares(frames: int, starts: list[int], window: int, overlap: int) -> Tensor:
     """``[N, W]``: how much each window counts in its frames; in every frame the shares of all windows add up to 1.
 
-    Shared frames pass linearly from one window to the next.
+    Shared frames pass from one window to the next along a cubic that begins and ends level: a straight ramp would put
+    a kink, and with it a jerk, where it begins wherever two windows disagree.
     """
     length = min(frames, window)
     place = torch.arange(length)
-    ramp = torch.minimum(place + 1, length - place).clamp_max(overlap + 1).to(torch.float32)
+    share = torch.minimum(place + 1, length - place).clamp_max(overlap + 1).to(torch.float32) / (overlap + 1)
+    ramp = share.square() * (3 - 2 * share)
     shares = ramp.expand(len(starts), length)
     total = join_windows(shares.unsqueeze(0), starts, frames)[0]
     return torch.stack([ramp / total[start : start + length] for start in starts])

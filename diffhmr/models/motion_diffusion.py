@@ -42,6 +42,7 @@ class MotionDiffusionSize:
 
     Attributes:
         width: of a frame's token.
+        head_blocks: residual layers of each frame's token behind the backbone.
         depth, heads: of the denoiser.
         steps, schedule, target: of the process.
         noise_frames, noise_white: of the noise, see :class:`TemporalNoise`.
@@ -54,6 +55,7 @@ class MotionDiffusionSize:
     """
 
     width: int = 256
+    head_blocks: int = 3
     depth: int = 4
     heads: int = 4
     steps: int = 1000
@@ -61,7 +63,7 @@ class MotionDiffusionSize:
     target: Literal["x0", "v"] = "v"
     noise_frames: float = 6.0
     noise_white: float = 0.03
-    smoothing: float = 1.2
+    smoothing: float = 2.0
     frame: RotationFrame = "parent"
 
     def __post_init__(self) -> None:
@@ -118,7 +120,7 @@ class MotionDiffusion(nn.Module):
             schedule = cosine_schedule(size.steps) if size.schedule == "cosine" else linear_schedule(size.steps)
             self.process = Process(schedule, size.target)
             self.noise = TemporalNoise(size.noise_frames, size.noise_white)
-        self.head = EstimateHead(backbone.size.features, size.width)
+        self.head = EstimateHead(backbone.size.features, size.width, size.head_blocks)
         self.spread = SpreadHead(size.width, STATE_DIM)
         self.condition_in = nn.Linear(size.width + STATE_DIM, size.width)
         self.denoiser = TemporalDenoiser(size.width, size.depth, size.heads, backbone.size.max_frames)
@@ -185,17 +187,19 @@ class EstimateHead(nn.Module):
     Args:
         features: C of the backbone's features.
         width: of a token.
+        blocks: residual layers.
     """
 
     mean_pose: Tensor
     mean_shape: Tensor
 
-    def __init__(self, features: int, width: int) -> None:
+    def __init__(self, features: int, width: int, blocks: int) -> None:
         super().__init__()
         self.token = nn.Linear(NUM_JOINTS * features, width, bias=False)
         # Over the frames of all clips: at first the features hardly differ from frame to frame, and a norm of each
         # token would keep them so for hundreds of steps.
         self.norm = nn.BatchNorm1d(width)
+        self.blocks = nn.ModuleList(_FrameBlock(width) for _ in range(blocks))
         self.pose = nn.Linear(width, STATE_DIM)
         self.shape = nn.Linear(width, NUM_BETAS)
         for layer in (self.pose, self.shape):
@@ -212,7 +216,23 @@ class EstimateHead(nn.Module):
         """
         projected = self.token(features.flatten(2))
         tokens = functional.gelu(self.norm(projected.flatten(0, 1)).unflatten(0, projected.shape[:2]))
+        for block in self.blocks:
+            tokens = block(tokens)
         return tokens, self.pose(tokens), self.shape(tokens.mean(1)) + self.mean_shape
+
+
+class _FrameBlock(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.fc1, self.fc2 = nn.Linear(width, 2 * width), nn.Linear(2 * width, width)
+        with torch.no_grad():
+            self.fc2.weight.mul_(_BRANCH_GAIN)
+            self.fc2.bias.zero_()
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        result: Tensor = tokens + self.fc2(functional.gelu(self.fc1(self.norm(tokens))))
+        return result
 
 
 class TemporalDenoiser(nn.Module):

@@ -8,14 +8,15 @@ DEV := $(VENV)/.dev-installed
 export PYTHONPATH :=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup demo test test-all lint clean
+.PHONY: help setup demo demo-video test test-all lint clean
 
 help:
-	@echo "make setup     install into $(VENV)"
-	@echo "make demo      run the demo on the sample photo and print where the results are"
-	@echo "make test      run the default tests (no GPU, licensed file or network)"
-	@echo "make test-all  run every test that this machine can run"
-	@echo "make lint      ruff and mypy"
+	@echo "make setup       install into $(VENV)"
+	@echo "make demo        run the demo on the sample photo and print where the results are"
+	@echo "make demo-video  the demo on the sample video and its keypoints"
+	@echo "make test        run the default tests (no GPU, licensed file or network)"
+	@echo "make test-all    run every test that this machine can run"
+	@echo "make lint        ruff and mypy"
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
@@ -35,6 +36,10 @@ setup: $(RUNTIME)
 demo: $(RUNTIME)
 	$(BIN)/python demo.py --image data/samples/photographer.jpg --boxes data/samples/photographer.json \
 		--num-samples 25 --mesh glb --out out/demo
+
+demo-video: $(RUNTIME)
+	$(BIN)/python demo.py --video data/samples/walker.mp4 --keypoints data/samples/walker.json \
+		--num-samples 10 --mesh glb bvh --out out/video
 
 test: $(DEV)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile --cov=diffhmr --cov-report=term:skip-covered \

@@ -21,6 +21,7 @@ from diffhmr.models.clip_tasks import (
     supervised_contrastive,
     velocity_distance,
 )
+from diffhmr.models.clip_windows import window_shares
 
 TINY = BackboneConfig(width=16, hidden=24, depth=2, heads=4, features=12, max_frames=20)
 LIFTING_TERMS = {"position", "scaled_position", "position_velocity", "reprojection"}
@@ -178,7 +179,9 @@ def test_long_clips_are_lifted_in_windows(root_relative: bool) -> None:
         shift = (alone[0][:, 6:, 0, 2] - alone[1][:, :2, 0, 2]).mean(1)[:, None, None]
     depth = alone[1][..., 2] + shift
     torch.testing.assert_close(lifted[:, 8:12, :, 2], depth[:, 2:6])
-    middle = (2 * alone[0][:, 6, :, 2] + depth[:, 0]) / 3
+    first, second = window_shares(21, starts, 8, 2)[[0, 1], [6, 0]]
+    assert 0.5 < first < 1
+    middle = first * alone[0][:, 6, :, 2] + second * depth[:, 0]
     torch.testing.assert_close(lifted[:, 6, :, 2], middle)
     for item in range(2):
         torch.testing.assert_close(model.lift(keypoints[item : item + 1], flip=False)[0], lifted[item])

@@ -39,9 +39,11 @@ def test_shares_add_up_so_that_what_windows_agree_on_stays(frames: int, window: 
     torch.testing.assert_close(join_windows(parts * shares[..., None], starts, frames), values)
 
 
-def test_windows_pass_linearly_into_each_other() -> None:
-    starts = window_starts(10, 6, 2)
-    assert starts == [0, 4]
-    shares = window_shares(10, starts, 6, 2)
-    torch.testing.assert_close(shares[0], torch.tensor([1, 1, 1, 1, 2 / 3, 1 / 3]))
-    torch.testing.assert_close(shares[1], torch.tensor([1 / 3, 2 / 3, 1, 1, 1, 1]))
+def test_windows_pass_steadily_into_each_other() -> None:
+    starts = window_starts(20, 12, 5)
+    assert starts == [0, 7, 8]
+    starts, shares = [0, 7], window_shares(19, [0, 7], 12, 5)
+    assert torch.equal(shares[0, :7], torch.ones(7)) and torch.equal(shares[1, 5:], torch.ones(7))
+    assert (shares[0, 6:].diff() < 0).all() and (shares[1, :6].diff() > 0).all()
+    torch.testing.assert_close(shares[0, 7:] + shares[1, :5], torch.ones(5))
+    torch.testing.assert_close(shares[0, 7:], shares[1, :5].flip(0))

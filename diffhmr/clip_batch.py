@@ -66,7 +66,9 @@ class ClipBatch:
 
     def __post_init__(self) -> None:
         size = self.item_seed.shape[0]
-        _check_shapes(self, {"keypoints": (size, self.keypoints.shape[1], 17, 3), "fps": (size,)})
+        frames = self.keypoints.shape[1]
+        expected: dict[str, tuple[int, ...]] = {"keypoints": (size, frames, 17, 3), "fps": (size,)}
+        _check_shapes(self, expected | ({} if self.initial is None else {"initial": (size, frames)}))
 
     def __len__(self) -> int:
         return self.item_seed.shape[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,10 +21,13 @@ from diffhmr.models.clip_models import ClipModel, MeshNetwork, WindowOptions
 from diffhmr.models.diffmesh import DiffMesh
 from diffhmr.models.motion_diffusion import MotionDiffusion
 from diffhmr.models.motion_heads import MotionBertMesh
+from diffhmr.models.motion_refine import DiffMeshRefine
 from diffhmr.motion_checkpoint import MotionModel, load_motion_model, read_motion_metadata, save_motion_model
 
 OFFICIAL_WINDOWS = WindowOptions(frames=16, overlap=4, input="picture")
 """How the official weights of MotionBERT's mesh task and of DiffMesh see clips."""
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -123,11 +127,17 @@ def load_clip_model(
     """
     metadata = read_motion_metadata(path)
     network = load_motion_model(path)
-    if not isinstance(network, MotionBertMesh | DiffMesh | MotionDiffusion):
+    if not isinstance(network, MotionBertMesh | DiffMesh | DiffMeshRefine | MotionDiffusion):
         raise UserError(
             f"{path} holds a {metadata['kind']} network, which gives no meshes; give a file of the task mesh"
         )
     config = config_of_clips(metadata, path)
+    if config is None and isinstance(network, DiffMeshRefine):
+        _log.warning(
+            "%s: imported weights of the refinement have learnt to correct poses that are written in another way; they "
+            "do not refine before they are trained again, as init of a training",
+            path,
+        )
     step = metadata.get("step", "0")
     if not (step.isascii() and step.isdigit()):
         raise damaged_header(path, ["step"])
@@ -144,6 +154,6 @@ def load_clip_model(
 def _windows(network: MeshNetwork, config: ClipExperimentConfig | None) -> WindowOptions:
     if config is not None:
         return WindowOptions(config.model.window, config.model.overlap, config.model.input)
-    if isinstance(network, DiffMesh):
+    if isinstance(network, DiffMesh | DiffMeshRefine):
         return WindowOptions(network.frames, network.frames // 4, OFFICIAL_WINDOWS.input)
     return OFFICIAL_WINDOWS

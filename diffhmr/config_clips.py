@@ -81,8 +81,10 @@ class ClipModelConfig(Section):
     input: Literal["picture", "person"] = "person"
     # lifting: positions relative to the root of every frame; else z counts from the root of the first frame.
     root_relative: bool = False
-    hidden: int = Field(default=1024, gt=0)  # motionbert: width of the layers before the outputs
-    dropout: float = Field(default=0.1, ge=0, lt=1)  # motionbert, classifier, embedding
+    hidden: int = Field(default=1024, gt=0)  # motionbert, refine: width of the layers before the outputs
+    dropout: float = Field(default=0.1, ge=0, lt=1)  # motionbert, refine, classifier, embedding
+    # released, paper: refine given SMPL parameters, which data.initial brings; their betas stay.
+    refine: bool = False
     rotations: Literal["parent", "camera"] = "parent"  # ours: what the rotations of the state are relative to
     chain: ChainConfig = ChainConfig()
     denoiser: ClipDenoiserConfig = ClipDenoiserConfig()
@@ -99,6 +101,8 @@ class ClipModelConfig(Section):
             raise ValueError(f"overlap is {self.overlap}, more than half a window of {self.window} frames")
         if self.head in ("released", "paper") and self.window < 2:
             raise ValueError("the chain of DiffMesh needs a window of at least 2 frames")
+        if self.refine and self.head not in ("released", "paper"):
+            raise ValueError(f"refine belongs to the heads released and paper, not to {self.head}: leave it out")
         return self
 
 
@@ -175,6 +179,8 @@ class ClipDataConfig(Section):
     frames: int = Field(default=64, gt=0)  # of a training clip
     stride: int | None = Field(default=None, gt=0)  # files: between the beginnings of training clips; null: frames
     fps: float = Field(default=30.0, gt=0)
+    # Clips bring SMPL parameters to be refined: synthetic ones the truth disturbed, those of mesh_det pred_smpl_*.
+    initial: bool = False
     # synthetic
     motions: Path | None = Field(default=None, strict=False)  # folder of .npz in the layout of AMASS; null: procedural
     activities: tuple[str, ...] = Field(default=(), strict=False)  # procedural: only these; of an action model: classes
@@ -233,6 +239,8 @@ class ClipExperimentConfig(Experiment):
                     f"the source {source.name} has the format {source.format}, but task {self.task} reads "
                     f"{' or '.join(FORMATS[self.task])}"
                 )
+        if self.model.refine != self.data.initial:
+            raise ValueError("model.refine refines what data.initial brings: set both to true, or leave both out")
         if self.sampler.steps > self.model.denoiser.steps:
             raise ValueError(
                 f"sampler.steps is {self.sampler.steps}, more than the {self.model.denoiser.steps} of "

@@ -1,9 +1,11 @@
-"""Files with the networks of clips of keypoints: DSTformer, MotionBERT's mesh and action models, DiffMesh.
+"""Files with the networks of clips of keypoints: DSTformer, those of MotionBERT's tasks, DiffMesh and its refinement.
 
 The header of such a file (:mod:`diffhmr.model_file`) says what the network is built from:
 
-* ``kind``: ``dstformer``, ``motionbert_mesh``, ``motionbert_action``, ``diffmesh`` or ``motion_diffusion``;
-* ``variant``: ``released`` or ``paper`` of DiffMesh, ``classifier`` or ``embedding`` of an action model, else empty;
+* ``kind``: ``dstformer``, ``motionbert_mesh``, ``motionbert_action``, ``diffmesh``, ``diffmesh_refine`` or
+  ``motion_diffusion``;
+* ``variant``: ``released`` or ``paper`` of DiffMesh and its refinement, ``classifier`` or ``embedding`` of an action
+  model, else empty;
 * ``sizes``: JSON, those of the backbone and those that the head has beside them;
 * ``body_name`` and ``body_sha256``: whose parameters come out, as in :mod:`diffhmr.checkpoint`; ``none`` and
   ``unknown`` for networks without a body.
@@ -35,8 +37,9 @@ from diffhmr.models.motion_heads import (
     MotionBertAction,
     MotionBertMesh,
 )
+from diffhmr.models.motion_refine import DiffMeshRefine, RefineHead
 
-MotionModel: TypeAlias = DSTformer | MotionBertMesh | MotionBertAction | DiffMesh | MotionDiffusion
+MotionModel: TypeAlias = DSTformer | MotionBertMesh | MotionBertAction | DiffMesh | DiffMeshRefine | MotionDiffusion
 
 _REQUIRED = ("kind", "variant", "sizes", "body_name", "body_sha256")
 
@@ -110,7 +113,10 @@ def _describe(model: MotionModel) -> tuple[str, str, dict[str, Any]]:
         return "motionbert_action", "classifier", sizes | {"classes": head.fc2.out_features}
     if isinstance(head, ActionEmbedding):
         return "motionbert_action", "embedding", sizes | {"dim": head.fc1.out_features}
-    return "diffmesh", head.variant, sizes | {"process": asdict(head.size), "vertices": head.mesh_template.shape[1]}
+    sizes |= {"process": asdict(head.size), "vertices": head.mesh_template.shape[1]}
+    if isinstance(head, RefineHead):
+        return "diffmesh_refine", head.variant, sizes | {"hidden": head.head_pose.in_channels // 2}
+    return "diffmesh", head.variant, sizes
 
 
 def _build(kind: str, variant: str, sizes: Any) -> MotionModel:
@@ -131,10 +137,12 @@ def _build(kind: str, variant: str, sizes: Any) -> MotionModel:
         return MotionBertAction(backbone, ActionEmbedding(size.features, sizes["dim"]))
     if kind == "motion_diffusion":
         return MotionDiffusion(backbone, MotionDiffusionSize(**sizes["diffusion"]))
-    if kind != "diffmesh":
+    if kind not in ("diffmesh", "diffmesh_refine"):
         raise ValueError(f"{kind} {variant}")
     process = DiffMeshSize(**sizes["process"])
     if process.features != size.features:
         raise ValueError(f"{size.features} features for {process.features}")
-    # The template's values are among the weights.
-    return DiffMesh(backbone, DiffMeshHead(torch.zeros(sizes["vertices"], 3), cast(Variant, variant), process))
+    template = torch.zeros(sizes["vertices"], 3)  # its values are among the weights
+    if kind == "diffmesh_refine":
+        return DiffMeshRefine(backbone, RefineHead(template, cast(Variant, variant), process, sizes["hidden"]))
+    return DiffMesh(backbone, DiffMeshHead(template, cast(Variant, variant), process))

@@ -30,9 +30,10 @@ from diffhmr.models.dstformer import DSTformer, DSTformerSize
 from diffhmr.models.item_random import draw_seed, item_normals, item_uniforms, step_keys
 from diffhmr.models.motion_diffusion import STATE_DIM, MotionDiffusion, MotionDiffusionSize
 from diffhmr.models.motion_heads import ClipEstimate, MeshHead, MotionBertMesh
+from diffhmr.models.motion_refine import DiffMeshRefine, RefineHead, shape_of_clip
 from diffhmr.models.point_estimator import without_autocast
 
-MeshNetwork: TypeAlias = MotionBertMesh | DiffMesh | MotionDiffusion
+MeshNetwork: TypeAlias = MotionBertMesh | DiffMesh | DiffMeshRefine | MotionDiffusion
 
 _TIME_STREAM, _NOISE_STREAM = 120, 121
 _FRAMES_AT_ONCE = 4096
@@ -83,6 +84,11 @@ class ClipModel(nn.Module):
         """The model has one answer only."""
         return not isinstance(self.network, MotionDiffusion)
 
+    @property
+    def refines(self) -> bool:
+        """The model refines given SMPL parameters: its batches need ``initial``, which other models do not look at."""
+        return isinstance(self.network, DiffMeshRefine)
+
     def set_statistics(self, rotations: Tensor, betas: Tensor) -> None:
         """Take mean and spread of the data from N frames of it; called once, before the first training step.
 
@@ -92,7 +98,7 @@ class ClipModel(nn.Module):
         """
         if isinstance(self.network, MotionDiffusion):
             self.network.set_mean(rotations, betas)
-        else:
+        elif not isinstance(self.network, DiffMeshRefine):  # which counts from what it is given
             self.network.head.set_mean(mean_rotation(rotations), betas.mean(0))
 
     # Training
@@ -102,6 +108,7 @@ class ClipModel(nn.Module):
 
         Raises:
             ValueError: the batch has no targets.
+            UserError: it has no parameters to refine, but the model needs them.
         """
         return {name: values.mean() for name, values in self.item_losses(batch, generator).items()}
 
@@ -109,6 +116,7 @@ class ClipModel(nn.Module):
         """The terms of :meth:`loss` per clip, ``[B]`` each: means over the windows that the clip is cut into."""
         if batch.targets is None:
             raise ValueError("a loss needs a batch with targets")
+        initial = self._initial(batch)
         starts = window_starts(batch.num_frames, self.windows.frames, 0)
         x = self._network_input(cut_windows(batch.keypoints, starts, self.windows.frames).flatten(0, 1))
         targets = _cut_targets(batch.targets, starts, self.windows.frames)
@@ -116,15 +124,20 @@ class ClipModel(nn.Module):
         keys = step_keys(batch.item_seed.to(x.device), draw_seed(generator))
         # Each window of a clip has random numbers of its own.
         keys = torch.stack([step_keys(keys, number) for number in range(len(starts))], dim=1).flatten()
+        given = None if initial is None else _cut_params(initial, starts, self.windows.frames)
         with without_autocast(features):
-            terms = self._terms(features, targets, keys)
+            terms = self._terms(features, targets, keys, given)
         return {name: values.unflatten(0, (-1, len(starts))).mean(1) for name, values in terms.items()}
 
-    def _terms(self, features: Tensor, targets: ClipTargets, keys: Tensor) -> dict[str, Tensor]:
+    def _terms(
+        self, features: Tensor, targets: ClipTargets, keys: Tensor, initial: SmplParams | None
+    ) -> dict[str, Tensor]:
         if isinstance(self.network, MotionDiffusion):
             return self._diffusion_terms(self.network, features, targets, keys)
         if isinstance(self.network, MotionBertMesh):
             estimate: ClipEstimate = self.network.head(features, keys)
+        elif isinstance(self.network, DiffMeshRefine):
+            estimate = self.network.head(features, initial, keys)
         else:
             estimate = self.network.head(features)
         terms = mesh_terms(estimate.params, targets, self.body, self.active_terms)
@@ -180,16 +193,18 @@ class ClipModel(nn.Module):
             UserError: an argument does not fit the model.
         """
         self._check_sampling(batch, num_samples, sampler)
-        window = self.windows.frames
-        keypoints = _padded(batch.keypoints, self._least_frames())
+        window, least, initial = self.windows.frames, self._least_frames(), self._initial(batch)
+        keypoints = _padded(batch.keypoints, least)
+        given = None if initial is None else initial.map(lambda value: _padded(value, least))
         starts = window_starts(keypoints.shape[1], window, self.windows.overlap)
         shares = window_shares(keypoints.shape[1], starts, window, self.windows.overlap).to(keypoints.device)
         clips = [
-            self._sample_clip(keypoints[clip], starts, shares, num_samples, sampler, (seed, item))
+            self._sample_clip(keypoints[clip], _row(given, clip), starts, shares, num_samples, sampler, (seed, item))
             for clip, item in enumerate(batch.item_seed.tolist())
         ]
         rotations = torch.stack([rotations for rotations, _ in clips])[:, :, : batch.num_frames]
-        betas = torch.stack([betas for _, betas in clips])[:, None, None].expand(*rotations.shape[:3], -1)
+        shapes = torch.stack([shape for _, shape in clips]) if initial is None else shape_of_clip(initial.betas)
+        betas = shapes[:, None, None].expand(*rotations.shape[:3], -1)
         return ClipPrediction(SmplParams.from_rotations(rotations, betas), self.deterministic)
 
     def _check_sampling(self, batch: ClipBatch, num_samples: int, sampler: SamplerConfig) -> None:
@@ -208,13 +223,14 @@ class ClipModel(nn.Module):
     def _sample_clip(
         self,
         keypoints: Tensor,
+        initial: SmplParams | None,
         starts: list[int],
         shares: Tensor,
         num_samples: int,
         sampler: SamplerConfig,
         seeds: tuple[int, int],
     ) -> tuple[Tensor, Tensor]:
-        """Rotations ``[S, T, 24, 3, 3]`` and betas ``[10]`` from ``keypoints [T, 17, 3]``."""
+        """Rotations ``[S, T, 24, 3, 3]`` and betas ``[10]`` from ``keypoints [T, 17, 3]`` and ``initial [T]``."""
         frames, window = len(keypoints), shares.shape[1]
         track = None
         if isinstance(self.network, MotionDiffusion):
@@ -229,8 +245,9 @@ class ClipModel(nn.Module):
             part = starts[first : first + at_once]
             cut = cut_windows(keypoints.unsqueeze(0), part, window)[0]
             features = self._features(self._network_input(cut))
+            given = None if initial is None else _cut_params(initial.map(lambda value: value[None]), part, window)
             with without_autocast(features):
-                rotations, shape = self._windows(features, sampler, track, part, distinct)
+                rotations, shape = self._windows(features, sampler, track, part, distinct, given)
             faded = rotations * shares[first : first + at_once, :, None, None, None]
             blended += join_windows(faded, part, frames)
             betas.append(shape)
@@ -243,11 +260,21 @@ class ClipModel(nn.Module):
         return blended.expand(num_samples, *blended.shape[1:]), shape
 
     def _windows(
-        self, features: Tensor, sampler: SamplerConfig, track: TrackNoise | None, starts: list[int], num_samples: int
+        self,
+        features: Tensor,
+        sampler: SamplerConfig,
+        track: TrackNoise | None,
+        starts: list[int],
+        num_samples: int,
+        initial: SmplParams | None,
     ) -> tuple[Tensor, Tensor]:
-        """Rotations ``[S, N, W, 24, 3, 3]`` and betas ``[N, 10]`` of N windows from ``features [N, W, 17, C]``."""
+        """Rotations ``[S, N, W, 24, 3, 3]`` and betas ``[N, 10]`` of N windows.
+
+        They follow from ``features [N, W, 17, C]`` and ``initial [N, W]``.
+        """
         if not isinstance(self.network, MotionDiffusion):
-            estimate: ClipEstimate = self.network.head(features)
+            given = () if initial is None else (initial,)
+            estimate: ClipEstimate = self.network.head(features, *given)
             return estimate.rotations.unsqueeze(0), estimate.betas
         assert track is not None
         network, count, window = self.network, len(features), features.shape[1]
@@ -278,9 +305,24 @@ class ClipModel(nn.Module):
         # What a batch says of the place of unseen points means nothing, and a shift would make it depend on the person.
         return torch.where(x[..., 2:] > 0, x, 0.0)
 
+    def _initial(self, batch: ClipBatch) -> SmplParams | None:
+        """What a model that refines is given.
+
+        Raises:
+            UserError: there is nothing.
+        """
+        if not self.refines:
+            return None
+        if batch.initial is None:
+            raise UserError(
+                "the model refines given SMPL parameters, but these clips have none: give them (data.initial=true in "
+                "a training, demo.py --initial FILE), or take another model"
+            )
+        return batch.initial
+
     def _least_frames(self) -> int:
         """The chain of DiffMesh has a fixed number of frames."""
-        return self.windows.frames if isinstance(self.network, DiffMesh) else 1
+        return self.windows.frames if isinstance(self.network, DiffMesh | DiffMeshRefine) else 1
 
 
 def build_clip_model(config: ClipModelConfig, body: BodyModel, loss: ClipLossConfig | None = None) -> ClipModel:
@@ -307,7 +349,10 @@ def _build_network(config: ClipModelConfig, body: BodyModel) -> MeshNetwork:
         return MotionBertMesh(backbone, MeshHead(features, config.hidden, config.dropout))
     if config.head == "released" or config.head == "paper":
         size = DiffMeshSize(features, frames=config.window, **config.chain.model_dump())
-        return DiffMesh(backbone, DiffMeshHead(body.v_template.reshape(3, -1).T, config.head, size))
+        template = body.v_template.reshape(3, -1).T
+        if config.refine:
+            return DiffMeshRefine(backbone, RefineHead(template, config.head, size, config.hidden, config.dropout))
+        return DiffMesh(backbone, DiffMeshHead(template, config.head, size))
     if config.head != "ours":
         raise UserError(f"the head {config.head} gives no meshes; choose motionbert, released, paper or ours")
     return MotionDiffusion(backbone, MotionDiffusionSize(**config.denoiser.model_dump(), frame=config.rotations))
@@ -319,9 +364,16 @@ def _cut_targets(targets: ClipTargets, starts: list[int], window: int) -> ClipTa
     return ClipTargets(rotations, targets.betas.repeat_interleave(len(starts), 0))
 
 
-def _padded(keypoints: Tensor, frames: int) -> Tensor:
-    """``[B, T, 17, 3]`` with at least ``frames`` frames: the last one is repeated."""
-    missing = frames - keypoints.shape[1]
-    if missing <= 0:
-        return keypoints
-    return torch.cat([keypoints, keypoints[:, -1:].expand(-1, missing, -1, -1)], dim=1)
+def _cut_params(params: SmplParams, starts: list[int], window: int) -> SmplParams:
+    """The windows of parameters ``[B, T]``, ``[B N, W]``."""
+    return params.map(lambda value: cut_windows(value, starts, window).flatten(0, 1))
+
+
+def _padded(values: Tensor, frames: int) -> Tensor:
+    """``values [B, T, ...]`` with at least ``frames`` frames: the last one is repeated."""
+    missing = frames - values.shape[1]
+    return values if missing <= 0 else torch.cat([values, values[:, -1:].repeat_interleave(missing, dim=1)], dim=1)
+
+
+def _row(params: SmplParams | None, row: int) -> SmplParams | None:
+    return None if params is None else params.map(lambda value: value[row])

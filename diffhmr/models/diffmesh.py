@@ -85,6 +85,20 @@ class DiffMeshEstimate(ClipEstimate):
     predicted_condition: Tensor
 
 
+@dataclass(frozen=True)
+class FrameTokens:
+    """What the process gives for B clips.
+
+    Attributes:
+        tokens: ``[B, T, 17 * D]``, the answer of the chain added to the narrowed features.
+        condition, predicted_condition: as in :class:`DiffMeshEstimate`.
+    """
+
+    tokens: Tensor
+    condition: Tensor
+    predicted_condition: Tensor
+
+
 def condition_error(estimate: DiffMeshEstimate) -> Tensor:
     """Mean distance of the predicted conditions from the conditions, a scalar; the official weight is 0.001.
 
@@ -125,23 +139,28 @@ class DiffMesh(nn.Module):
         return estimate
 
 
-class DiffMeshHead(SmplHead):
-    """The process on given features, and the outputs. Runs in float32 whatever autocast says.
+class ChainHead(nn.Module):
+    """What every head of DiffMesh has before its outputs: the process on given features, one token per joint and frame.
 
-    Args:
-        template: ``[V, 3]`` vertices of the body's template in metres, where the chain starts; they are in the state
-            dict. The width of the projection of the template follows from V, see :func:`template_rows`.
+    Attributes:
         variant: ``released`` or ``paper``, see the module.
         size: of the process.
-
-    Raises:
-        UserError: the variant is unknown.
     """
 
     mesh_template: Tensor
+    variant: Variant
+    size: DiffMeshSize
 
-    def __init__(self, template: Tensor, variant: Variant = "paper", size: DiffMeshSize = OFFICIAL) -> None:
-        super().__init__(NUM_JOINTS * size.width)
+    def add_process(self, template: Tensor, variant: Variant, size: DiffMeshSize) -> None:
+        """Give the head its process.
+
+        Args:
+            template: ``[V, 3]`` vertices of the body's template in metres, where the chain starts; they are in the
+                state dict. The width of the projection of the template follows from V, see :func:`template_rows`.
+
+        Raises:
+            UserError: the variant is unknown.
+        """
         if variant not in get_args(Variant):
             raise UserError(f"unknown variant {variant!r} of DiffMesh; choose one of {', '.join(get_args(Variant))}")
         self.variant = variant
@@ -172,8 +191,8 @@ class DiffMeshHead(SmplHead):
                 "windows"
             )
 
-    def forward(self, features: Tensor) -> DiffMeshEstimate:
-        """Parameters of the clips ``features [B, T, 17, C]``; T is 16, or 1.
+    def run_process(self, features: Tensor) -> FrameTokens:
+        """The clips ``features [B, T, 17, C]`` in float32; T is 16, or 1.
 
         A single frame is repeated 16 times, and the states of its 16 steps are averaged, as are the predicted
         conditions of the first 15.
@@ -182,15 +201,12 @@ class DiffMeshHead(SmplHead):
             UserError: T is something else.
         """
         self.check_frames(features.shape[1])
-        with without_autocast(features):
-            conditions = self.fc_ds(features.float())
-            with contextlib.nullcontext() if self.variant == "paper" else torch.no_grad():
-                chain = self._run_chain(conditions)
-            tokens = self.diffmesh_process.fc1(chain.frames) + conditions
-            flat = tokens.flatten(2)
-            estimate = self.decode(flat, flat.mean(dim=1))
+        conditions = self.fc_ds(features.float())
+        with contextlib.nullcontext() if self.variant == "paper" else torch.no_grad():
+            chain = self._run_chain(conditions)
+        tokens = self.diffmesh_process.fc1(chain.frames) + conditions
         target = conditions if features.shape[1] == 1 else conditions[:, 1:]
-        return DiffMeshEstimate(estimate.rotations, estimate.betas, target, chain.next_conditions)
+        return FrameTokens(tokens.flatten(2), target, chain.next_conditions)
 
     def _run_chain(self, conditions: Tensor) -> ChainResult:
         """States ``[B, T, 17, D]`` of the frames and the predicted conditions, from ``[B, T, 17, D]``."""
@@ -201,6 +217,34 @@ class DiffMeshHead(SmplHead):
         if conditions.shape[1] == self.size.frames:
             return result
         return ChainResult(result.frames.mean(dim=1, keepdim=True), result.next_conditions.mean(dim=1, keepdim=True))
+
+
+class DiffMeshHead(SmplHead, ChainHead):
+    """The process on given features, and the outputs. Runs in float32 whatever autocast says.
+
+    Args:
+        template: where the chain starts, see :meth:`ChainHead.add_process`.
+        variant: ``released`` or ``paper``, see the module.
+        size: of the process.
+
+    Raises:
+        UserError: the variant is unknown.
+    """
+
+    def __init__(self, template: Tensor, variant: Variant = "paper", size: DiffMeshSize = OFFICIAL) -> None:
+        super().__init__(NUM_JOINTS * size.width)
+        self.add_process(template, variant, size)
+
+    def forward(self, features: Tensor) -> DiffMeshEstimate:
+        """Parameters of the clips ``features [B, T, 17, C]``; T is 16, or 1, see :meth:`ChainHead.run_process`.
+
+        Raises:
+            UserError: T is something else.
+        """
+        with without_autocast(features):
+            frames = self.run_process(features)
+            estimate = self.decode(frames.tokens, frames.tokens.mean(dim=1))
+        return DiffMeshEstimate(estimate.rotations, estimate.betas, frames.condition, frames.predicted_condition)
 
 
 def template_rows(template: Tensor) -> Tensor:

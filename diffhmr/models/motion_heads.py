@@ -113,9 +113,9 @@ class MeshHead(SmplHead):
                 follow from them; None switches dropout off, whatever the module's mode.
         """
         flat = features.flatten(2)
-        pose = self.fc1(_dropped(flat, dropout_keys, _POSE_STREAM, self.dropout))
+        pose = self.fc1(dropped(flat, dropout_keys, _POSE_STREAM, self.dropout))
         pose = self.bn1(pose.flatten(0, 1)).relu().unflatten(0, flat.shape[:2])
-        shape = self.fc2(_dropped(flat.mean(dim=1), dropout_keys, _SHAPE_STREAM, self.dropout))
+        shape = self.fc2(dropped(flat.mean(dim=1), dropout_keys, _SHAPE_STREAM, self.dropout))
         return self.decode(pose, self.bn2(shape).relu())
 
 
@@ -227,11 +227,17 @@ def with_frozen_head(backbone: DSTformer) -> DSTformer:
 
 def _pooled(features: Tensor, keys: Tensor | None, drop: float) -> Tensor:
     """``[B, 17 * C]``: dropout, then the mean over the frames and people of ``[B, M, T, 17, C]``."""
-    return _dropped(features.flatten(3), keys, _ACTION_STREAM, drop).mean(dim=(1, 2))
+    return dropped(features.flatten(3), keys, _ACTION_STREAM, drop).mean(dim=(1, 2))
 
 
-def _dropped(values: Tensor, keys: Tensor | None, stream: int, drop: float) -> Tensor:
-    """``values [B, ...]`` with a share of ``drop`` set to 0 and the rest enlarged to keep the expectation."""
+def dropped(values: Tensor, keys: Tensor | None, stream: int, drop: float) -> Tensor:
+    """``values [B, ...]`` with a share of ``drop`` set to 0 and the rest enlarged to keep the expectation.
+
+    Args:
+        keys: ``[B]`` int64, from which the masks follow; None for no dropout.
+        stream: which random numbers of the keys; 110 to 113 are taken.
+        drop: the share.
+    """
     if keys is None or drop == 0:
         return values
     keep = item_keep(keys, stream, values.shape[1:], drop)

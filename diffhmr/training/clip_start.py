@@ -10,6 +10,7 @@ from diffhmr.errors import UserError
 from diffhmr.models.diffmesh import DiffMesh
 from diffhmr.models.dstformer import DSTformer
 from diffhmr.models.motion_diffusion import MotionDiffusion
+from diffhmr.models.motion_refine import DiffMeshRefine
 from diffhmr.motion_checkpoint import MotionModel, load_motion_model
 
 _log = logging.getLogger(__name__)
@@ -52,7 +53,8 @@ def _alike(first: MotionModel, second: MotionModel) -> bool:
     """The weights of one mean the same in the other. The variants of DiffMesh differ in their training only."""
     if isinstance(first, MotionDiffusion) and isinstance(second, MotionDiffusion) and first.size != second.size:
         return False
-    if isinstance(first, DiffMesh) and isinstance(second, DiffMesh) and first.head.size != second.head.size:
+    chains = [network.head.size for network in (first, second) if isinstance(network, DiffMesh | DiffMeshRefine)]
+    if len(chains) == 2 and chains[0] != chains[1]:
         return False
     shapes = [{name: value.shape for name, value in network.state_dict().items()} for network in (first, second)]
     return type(first) is type(second) and shapes[0] == shapes[1]

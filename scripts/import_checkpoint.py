@@ -4,7 +4,8 @@
 * `--from prohmr`: the encoder of ProHMR's `checkpoint.pt`, as `init` of a training.
 * `--from torchvision`: a ResNet-18, -34 or -50, as `init` of a training.
 * `--from motionbert`: a `.bin` of MotionBERT, full or lite: pre-training, 3D pose, mesh, action.
-* `--from diffmesh`: a `.bin` of DiffMesh, but not of its refinement of given poses.
+* `--from diffmesh`: a `.bin` of DiffMesh, or of its refinement of given poses. The latter is a start for a training
+  only: the official code writes and reads poses in two ways, the models here in one.
 
 What becomes of the last two is a network of clips of keypoints, not of pictures: `load_motion_model(path)` of
 `diffhmr.motion_checkpoint` builds it again. Nothing inside FILE is run.
@@ -25,6 +26,7 @@ from diffhmr.errors import UserError
 from diffhmr.files import ensure_writable
 from diffhmr.foreign.checkpoints import SMPL_PATH, Project, read_foreign, write_foreign
 from diffhmr.foreign.motionbert import MotionProject, read_motion, write_motion
+from diffhmr.models.motion_refine import DiffMeshRefine
 
 
 def main() -> int:
@@ -71,6 +73,8 @@ def import_motion(checkpoint: Path, project: MotionProject, out: Path) -> None:
     print(f"{out}: {len(state)} tensors, {count / 1e6:.2f} M numbers")
     say_left_out(weights.left_out)
     print(f"{weights.words}; diffhmr.motion_checkpoint.load_motion_model builds it from this file")
+    if isinstance(weights.model, DiffMeshRefine):
+        print("it corrects poses that are written in another way: train it (init) before you use it")
 
 
 def say_left_out(names: tuple[str, ...]) -> None:

@@ -24,6 +24,7 @@ from diffhmr.config_clips import ClipDataConfig
 from diffhmr.datasets.capsules import hidden_by_body
 from diffhmr.datasets.clip_keypoints import DETECTED, Seen, detect
 from diffhmr.datasets.clip_views import ClipViews, blocked, inside_picture, middle_extent, sample_views
+from diffhmr.datasets.initial_estimates import initial_estimates
 from diffhmr.datasets.motion_folder import MotionFolder
 from diffhmr.datasets.synthetic import Split
 from diffhmr.errors import UserError
@@ -67,7 +68,8 @@ class SyntheticClips:
     """Synthetic clips as batches; give its indices to ``__getitems__`` many at a time.
 
     Training clips have ``config.frames`` frames, those of the other splits ``config.test_frames``. All splits follow
-    the same distribution and share no item.
+    the same distribution and share no item. With ``config.initial`` they bring parameters to be refined, made from the
+    truth (:mod:`diffhmr.datasets.initial_estimates`).
 
     Attributes:
         protocol: name of the data for result files.
@@ -123,6 +125,7 @@ class SyntheticClips:
             item_seed=torch.from_numpy(clips.seeds),
             keypoints=torch.from_numpy(keypoints).float(),
             fps=torch.full((len(clips.seeds),), self._config.fps),
+            initial=_initial(clips) if self._config.initial else None,
             targets=targets,
         )
         return batch, torch.from_numpy(clips.focal).float()
@@ -179,6 +182,12 @@ class SyntheticClips:
         plain = map_keypoints(np.ascontiguousarray(detected[:, :, :17]), COCO17, H36M17)
         is_rich = uniforms(clips.seeds, Stream.CLIP_SOURCE, 3)[:, 2] < _RICH_SHARE
         return np.where(is_rich[:, None, None, None], rich, plain)
+
+
+def _initial(clips: _Clips) -> SmplParams:
+    rotations, betas = initial_estimates(clips.rotations, clips.betas, clips.seeds)
+    shape = torch.from_numpy(betas).float().unsqueeze(1).expand(-1, rotations.shape[1], -1)
+    return SmplParams.from_rotations(torch.from_numpy(rotations).float(), shape)
 
 
 def parse_activities(names: Sequence[str]) -> tuple[Activity, ...]:

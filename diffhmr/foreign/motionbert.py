@@ -5,7 +5,9 @@ follows from the names, the size of the backbone, full or lite, from the shapes:
 
 * ``motionbert``: pre-training and 3D pose are a DSTformer; mesh and action are whole models, ``backbone.*`` and
   ``head.*``. The number of actions, or the length of the embedding, follows from the head.
-* ``diffmesh``: ``backbone.*`` and ``head.*``. The variant is ``released``, whose chain was never trained.
+* ``diffmesh``: ``backbone.*`` and ``head.*``. The variant is ``released``, whose chain was never trained. Its
+  refinement of given poses has ``head.fc1.0`` and ``head.fc2.0``; what its weights have learnt does not fit the poses
+  as they are written here (:mod:`diffhmr.models.motion_refine`), and they are a start for a training only.
 
 Official files have ``module.`` before every name. ``head.smpl.*``, the buffers of the body model in the head, have no
 counterpart. Every key is accounted for (:mod:`diffhmr.foreign.accounting`).
@@ -34,18 +36,21 @@ from diffhmr.models.motion_heads import (
     MotionBertAction,
     MotionBertMesh,
 )
+from diffhmr.models.motion_refine import OFFICIAL_HIDDEN, DiffMeshRefine, RefineHead
 from diffhmr.motion_checkpoint import MotionModel, give_weights, save_motion_model
 
 MotionProject = Literal["motionbert", "diffmesh"]
 
-_Network = Literal["lifting", "mesh", "classifier", "embedding", "diffmesh"]
+_Network = Literal["lifting", "mesh", "classifier", "embedding", "diffmesh", "refine"]
 _WORDS: dict[_Network, str] = {
     "lifting": "MotionBERT's DSTformer (pre-training or 3D pose)",
     "mesh": "MotionBERT's mesh model",
     "classifier": "MotionBERT's action classifier",
     "embedding": "MotionBERT's action embedding",
     "diffmesh": "DiffMesh",
+    "refine": "DiffMesh's refinement of given poses",
 }
+_OF_DIFFMESH: tuple[_Network, ...] = ("diffmesh", "refine")
 _SIZES = {"full": FULL, "lite": LITE}
 
 _WEIGHTS_KEYS = ("model_pos", "model")
@@ -81,8 +86,7 @@ def read_motion(path: str | Path, project: MotionProject) -> ForeignMotion:
     """Read the weights that ``project`` wrote to ``path`` with ``torch.save``; nothing in the file is run.
 
     Raises:
-        UserError: it is no such file; a key is missing, unknown or has an unexpected shape; it is of the other project,
-            or of DiffMesh's refinement, for which there is no network.
+        UserError: it is no such file; a key is missing, unknown or has an unexpected shape; it is of the other project.
     """
     stored = read_torch_file(path)
     weights = _without_prefix(find_weights(stored, _WEIGHTS_KEYS, project))
@@ -109,7 +113,7 @@ def write_motion(weights: ForeignMotion, path: str | Path) -> None:
     header = {
         "imported_from": weights.project,
         "imported_sha256": sha256_file(weights.path),
-        "body_name": "SMPL" if isinstance(weights.model, (MotionBertMesh, DiffMesh)) else "none",
+        "body_name": "SMPL" if isinstance(weights.model, (MotionBertMesh, DiffMesh, DiffMeshRefine)) else "none",
         "body_sha256": UNKNOWN_SHA256,
     }
     if weights.epoch is not None:
@@ -128,28 +132,25 @@ def _network_of(path: Path, weights: Mapping[str, Any], project: MotionProject) 
     """Which network the names are those of, as far as some tell; all of them are checked afterwards.
 
     Raises:
-        UserError: it is the other project's, or DiffMesh's refinement.
+        UserError: it is the other project's.
     """
     if not any(name.startswith("backbone.") for name in weights):
         lifting = project == "motionbert" or any(name.startswith(("temp_embed", "blocks_")) for name in weights)
         network: _Network = "lifting" if lifting else "diffmesh"
     else:
-        network = _network_behind_backbone(path, weights, project)
-    owner: MotionProject = "diffmesh" if network == "diffmesh" else "motionbert"
+        network = _network_behind_backbone(weights, project)
+    owner: MotionProject = "diffmesh" if network in _OF_DIFFMESH else "motionbert"
     if owner != project:
         raise UserError(f"{path} holds {_WORDS[network]}: import it with --from {owner}")
     return network
 
 
-def _network_behind_backbone(path: Path, weights: Mapping[str, Any], project: MotionProject) -> _Network:
+def _network_behind_backbone(weights: Mapping[str, Any], project: MotionProject) -> _Network:
     def has(*parts: str) -> bool:
         return any(name.startswith(tuple(f"head.{part}" for part in parts)) for name in weights)
 
     if has("fc1.0.", "fc2.0."):
-        raise UserError(
-            f"{path} is of DiffMesh's refinement of given poses (head.fc1.0, head.fc2.0), for which there is no "
-            "network here; give a checkpoint of DiffMesh itself"
-        )
+        return "refine"
     if has("diffmesh_process.", "fc_ds.", "fc_mesh_temp.", "mesh_template"):
         return "diffmesh"
     if has("bn1.", "bn2.", "head_pose.", "head_shape.", "init_pose", "init_shape"):
@@ -179,7 +180,11 @@ def _model(network: _Network, size: DSTformerSize, weights: Mapping[str, Any]) -
             return MotionBertAction(backbone, ActionClassifier(_rows(weights, "head.fc2", _USUAL_CLASSES)))
         if network == "embedding":
             return MotionBertAction(backbone, ActionEmbedding(dim=_rows(weights, "head.fc1", _USUAL_DIM)))
-        return DiffMesh(backbone, DiffMeshHead(torch.zeros(_SMPL_VERTICES, 3), "released", OFFICIAL))
+        template = torch.zeros(_SMPL_VERTICES, 3)
+        if network == "refine":
+            hidden = _rows(weights, "head.fc1.0", OFFICIAL_HIDDEN)
+            return DiffMeshRefine(backbone, RefineHead(template, "released", OFFICIAL, hidden))
+        return DiffMesh(backbone, DiffMeshHead(template, "released", OFFICIAL))
 
 
 def _rows(weights: Mapping[str, Any], layer: str, usual: int) -> int:

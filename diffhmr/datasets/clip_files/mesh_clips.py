@@ -44,12 +44,15 @@ class MeshClips:
     each other. The parameters to be refined (``ClipBatch.initial``) are there if all files have them.
 
     Raises:
-        UserError: a file cannot be used, or the weights do not add up.
+        UserError: a file cannot be used or lacks the parameters that ``config.initial`` wants, or the weights do not
+            add up.
     """
 
     def __init__(self, config: ClipDataConfig, split: Split) -> None:
         self._flip = config.augment.flip if split == "train" else 0.0
         self._sources = [read_source(source, config.fps) for source in sources_of(config, split)]
+        if config.initial:
+            _require_initial(sources_of(config, split), self._sources)
         self._refine = all(source.initial is not None for source in self._sources)
         self.num_frames = config.frames
         stride = (config.stride if split == "train" else None) or config.frames
@@ -76,6 +79,15 @@ class MeshClips:
             batches.append(mesh_batch(self._sources[part.source], frames, part.seeds, flips, refine=self._refine))
             places.append(part.places)
         return join(batches, places)
+
+
+def _require_initial(sources: Sequence[ClipSourceConfig], contents: Sequence[MeshFrames]) -> None:
+    for source, frames in zip(sources, contents, strict=True):
+        if frames.initial is None:
+            raise UserError(
+                f"{source.name}: {source.path} has no parameters to be refined (pred_smpl_pose, pred_smpl_shape), "
+                "which data.initial wants; give a file that has them"
+            )
 
 
 def read_source(source: ClipSourceConfig, fps: float) -> MeshFrames:

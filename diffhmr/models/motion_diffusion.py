@@ -71,7 +71,7 @@ class MotionDiffusionSize:
             number = getattr(self, name)
             if not isinstance(number, int) or not 1 <= number <= _LARGEST:
                 raise UserError(f"the denoiser's {name} is {str(number)[:20]}, expected 1 to {_LARGEST}")
-        for name in ("noise_frames", "smoothing"):
+        for name in ("head_blocks", "noise_frames", "smoothing"):
             if not 0 <= getattr(self, name) <= _LARGEST:
                 raise UserError(f"the denoiser's {name} is {getattr(self, name):g}, expected 0 to {_LARGEST}")
         for name, kind in (("schedule", Schedule), ("frame", RotationFrame)):

@@ -208,6 +208,7 @@ def test_the_backbones_own_head_is_not_trained() -> None:
         ({"width": 10, "heads": 3}, "width .10. must be a multiple of its heads .3."),
         ({"width": 0}, "width is 0, expected 1 to"),
         ({"depth": -1}, "depth is -1"),
+        ({"head_blocks": -1}, "head_blocks is -1, expected 0 to"),
         ({"heads": 0}, "heads is 0"),
         ({"steps": 10**9}, "steps is 1000000000"),
         ({"steps": 10.5}, "steps is 10.5"),

@@ -98,17 +98,21 @@ class ClipSource:
         return find_clip_protocol(self.dataset, self.protocol)
 
 
-def open_clips(source: ClipSource, body: BodyModel) -> tuple[ClipSet, dict[str, Any]]:
+def open_clips(source: ClipSource, body: BodyModel, *, initial: bool = False) -> tuple[ClipSet, dict[str, Any]]:
     """The sequences of ``source``, and where they come from, for the result.
+
+    Args:
+        initial: the sequences have to bring parameters to be refined.
 
     Raises:
         UserError: the file is missing, damaged, or lacks what the protocol measures or models take.
     """
     protocol = source.terms
     if protocol is SYNTHETIC_MOTION:
-        data = synthetic_motion()
+        data = synthetic_motion().model_copy(update={"initial": initial})
         made = SyntheticMotion(SyntheticClips(body, data, "test"))
-        return made, {"split": "test"} | data.model_dump(mode="json", include=set(_SYNTHETIC))
+        about = {"split": "test"} | data.model_dump(mode="json", include=set(_SYNTHETIC))
+        return made, about | ({"initial": "the truth, disturbed as by a model of pictures"} if initial else {})
     path = _find_file(source)
     if path.suffix == ".npz":
         sequences = sequences_of_labels(read_labels(path), path)
@@ -118,12 +122,18 @@ def open_clips(source: ClipSource, body: BodyModel) -> tuple[ClipSet, dict[str, 
         sequences = [clip for sequence in sequences for clip in cut(sequence, protocol.clip_length)]
     if not sequences:
         raise UserError(f"{path} has no sequence that {protocol.full_name} measures; give another file with --data")
+    if initial and any(one.initial is None for one in sequences):
+        raise UserError(
+            f"{path} has no parameters to be refined, which the model takes; give a file of MotionBERT's format with "
+            "pred_smpl_pose and pred_smpl_shape with --data"
+        )
     clips = SequenceSet(sequences)
     description = {
         "split": path.stem if path.suffix == ".npz" else "test",
         "labels": describe_file(path),
         "rows": {"measured": sum(int(one.valid.sum()) for one in sequences), "sha256": _digest(sequences)},
         "input": "the 2D keypoints of the file",
+        **({"initial": "pred_smpl_pose and pred_smpl_shape of the file"} if initial else {}),
         "test_items": len(sequences),
     }
     return clips, description

@@ -66,6 +66,25 @@ class OfClips:
 
 
 @dataclass(frozen=True)
+class Given:
+    """The parameters that are to be refined, as they are: what a refinement has to improve on."""
+
+    deterministic: bool = True
+
+    def __call__(self, clips: MeasuredClips, num_samples: int, seed: int) -> ClipPrediction:  # noqa: ARG002
+        """They, ``num_samples`` times.
+
+        Raises:
+            UserError: the sequences have none.
+        """
+        initial = clips.batch.initial
+        if initial is None:
+            raise UserError("these sequences have no parameters to be refined; measure a model that refines nothing")
+        repeated = initial.map(lambda value: value.unsqueeze(1).expand(-1, num_samples, *value.shape[1:]))
+        return ClipPrediction(repeated, deterministic=True)
+
+
+@dataclass(frozen=True)
 class FrameByFrame:
     """A model of people in pictures, on the same detections."""
 

@@ -22,10 +22,19 @@ from diffhmr.body.model import BodyModel
 from diffhmr.checkpoint import load_checkpoint
 from diffhmr.clip_checkpoint import load_clip_model
 from diffhmr.config import Experiment, SamplerConfig
+from diffhmr.config_clips import ClipExperimentConfig
 from diffhmr.errors import UserError
 from diffhmr.evaluation.clip_data import ClipSource, open_clips
 from diffhmr.evaluation.clip_measures import SequenceMeasurer
-from diffhmr.evaluation.clip_predictors import Filtered, FilterOptions, Flipped, FrameByFrame, OfClips, Predictor
+from diffhmr.evaluation.clip_predictors import (
+    Filtered,
+    FilterOptions,
+    Flipped,
+    FrameByFrame,
+    Given,
+    OfClips,
+    Predictor,
+)
 from diffhmr.evaluation.clip_protocols import MIN_OF, ClipProtocol
 from diffhmr.evaluation.clips import evaluate_clips, number_of
 from diffhmr.evaluation.data import describe_body, portable
@@ -75,6 +84,7 @@ class _Loaded:
     body: BodyModel
     sampler: SamplerConfig
     about: dict[str, Any]
+    refines: bool = False
 
 
 def run_clips(
@@ -102,7 +112,7 @@ def run_clips(
     protocol = source.terms
     loaded = _load(checkpoint, options, device)
     bodies = find(protocol, loaded.body)
-    clips, description = open_clips(source, loaded.body)
+    clips, description = open_clips(source, loaded.body, initial=loaded.refines)
     num_samples = 1 if loaded.predictor.deterministic else options.num_samples or protocol.num_samples
     sizes = tuple(sorted({size for size in (*MIN_OF, num_samples) if size <= num_samples}))
     measurer = SequenceMeasurer(protocol, bodies, sizes)
@@ -110,7 +120,8 @@ def run_clips(
     started = time.monotonic()
     frames = sum(clips.lengths[:total])
     with Dump(output.dump, frames) if output.dump is not None else nullcontext() as dump:
-        evaluation = evaluate_clips(around.put(loaded.predictor), clips, measurer, options, dump)
+        baseline = Given() if loaded.refines else None
+        evaluation = evaluate_clips(around.put(loaded.predictor), clips, measurer, options, dump, baseline)
         _log.info("evaluated %d frames in %.0f s", evaluation.num_frames, time.monotonic() - started)
         result = {
             "dataset": source.dataset,
@@ -124,6 +135,7 @@ def run_clips(
             "num_samples": num_samples,
             "seed": options.seed,
             "metrics": evaluation.metrics,
+            **({} if evaluation.baseline is None else {"initial_metrics": evaluation.baseline}),
             "sequences": evaluation.sequences,
         }
         if dump is not None:
@@ -159,9 +171,13 @@ def _load(checkpoint: str | Path, options: EvaluationOptions, device: torch.devi
     about = {
         "checkpoint": _file(checkpoint, loaded.sha256, loaded.step),
         "experiment": None if loaded.config is None else _experiment(loaded.config),
-        "model": loaded.metadata["kind"] if loaded.config is None else loaded.config.model.head,
+        "model": loaded.metadata["kind"] if loaded.config is None else _words(loaded.config),
     }
-    return _Loaded(OfClips(loaded.model, sampler), loaded.body, sampler, about)
+    return _Loaded(OfClips(loaded.model, sampler), loaded.body, sampler, about, loaded.model.refines)
+
+
+def _words(config: ClipExperimentConfig) -> str:
+    return f"{config.model.head}, refining" if config.model.refine else config.model.head
 
 
 def _load_image_model(checkpoint: str | Path, options: EvaluationOptions, device: torch.device | str) -> _Loaded:

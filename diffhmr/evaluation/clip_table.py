@@ -35,11 +35,12 @@ def format_clip_table(result: Mapping[str, Any]) -> str:
     and of the sequences: all of them, or the worst if there are many.
 
     Args:
-        result: as :func:`diffhmr.evaluation.clip_run.run_clips` returns it.
+        result: as :func:`diffhmr.evaluation.clip_run.run_clips` returns it. If it says what the parameters were worth
+            that a model refined, this stands beside, as ``initial``.
     """
-    metrics = result["metrics"]
+    metrics, initial = result["metrics"], result.get("initial_metrics")
     several = result["num_samples"] > 1
-    tables = [_heading(result), _errors(metrics, several), _motion(metrics, several)]
+    tables = [_heading(result), _errors(metrics, several, initial), _motion(metrics, several, initial)]
     if several:
         tables += [_distribution(metrics), _spread(metrics)]
     tables.append(_sequences(result["sequences"]))
@@ -60,9 +61,9 @@ def _heading(result: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _errors(metrics: Mapping[str, Any], several: bool) -> list[str]:
+def _errors(metrics: Mapping[str, Any], several: bool, initial: Mapping[str, Any] | None) -> list[str]:
     """Of one answer, and with several also those that choose by the truth."""
-    titles = ["mode", "mean", "random"] if several else ["error"]
+    titles = ["mode", "mean", "random"] if several else ["error", *(() if initial is None else ("initial",))]
     sizes = list(metrics["mpjpe_mm"]["min_of"]) if several else []
     chosen = [f"n={size}" for size in sizes]
     longest = [f"n={sizes[-1]} seq."] if sizes else []
@@ -76,7 +77,8 @@ def _errors(metrics: Mapping[str, Any], several: bool) -> list[str]:
             continue
         error = metrics[key]
         estimates = ("mode", "mean_of_samples", "random") if several else ("mode",)
-        line = title.ljust(_LABEL) + _cells(_number(error[name]) for name in estimates)
+        values = [error[name] for name in estimates] + ([] if initial is None else [initial[key]["mode"]])
+        line = title.ljust(_LABEL) + _cells(_number(value) for value in values)
         if several:
             least = [_number(error["min_of"][size]) for size in sizes]
             line += f" |{_cells([*least, _number(error['min_of_sequence'][sizes[-1]])])}"
@@ -84,12 +86,14 @@ def _errors(metrics: Mapping[str, Any], several: bool) -> list[str]:
     return lines
 
 
-def _motion(metrics: Mapping[str, Any], several: bool) -> list[str]:
-    titles = [*(("mode", "random") if several else ("value",)), "truth"]
+def _motion(metrics: Mapping[str, Any], several: bool, initial: Mapping[str, Any] | None) -> list[str]:
+    given = [] if initial is None else ["initial"]
+    titles = [*(("mode", "random") if several else ("value",)), *given, "truth"]
     lines = ["motion".ljust(_LABEL) + _cells(titles)]
     lines.append("-" * len(lines[0]))
     for key, title in _MOTION.items():
         values = [metrics[key][name] for name in (("mode", "random") if several else ("mode",))]
+        values += [] if initial is None else [initial[key]["mode"]]
         truth = metrics[_TRUTH[key]] if key in _TRUTH else None
         cells = [_number(value, 2) for value in values] + [_number(truth, 2) if key in _TRUTH else ""]
         lines.append((title.ljust(_LABEL) + _cells(cells)).rstrip())

@@ -35,11 +35,13 @@ class ClipEvaluation:
         metrics: over all measured frames.
         num_frames: how many these are.
         sequences: of each sequence its ``name``, ``num_frames`` and metrics.
+        baseline: metrics of the baseline, None without one.
     """
 
     metrics: dict[str, Any]
     num_frames: int
     sequences: list[dict[str, Any]]
+    baseline: dict[str, Any] | None = None
 
 
 @torch.no_grad()
@@ -49,6 +51,7 @@ def evaluate_clips(
     measurer: SequenceMeasurer,
     options: EvaluationOptions,
     dump: Dump | None = None,
+    baseline: Predictor | None = None,
 ) -> ClipEvaluation:
     """Measure ``predictor`` on the first ``options.limit`` sequences of ``clips``.
 
@@ -58,15 +61,17 @@ def evaluate_clips(
         predictor: on the device of the bodies of ``measurer``.
         measurer: compares with the truth; the largest n of its minima is the number of random motions.
         dump: takes everything frame by frame, frames that are not measured included.
+        baseline: another predictor, with one answer, that is measured beside.
     """
     hypotheses = 1 if predictor.deterministic else 1 + max(measurer.min_of)
     device = measurer.bodies.prediction.v_template.device
     total = number_of(clips, options)
-    everything, sequences = Sums(OF_SAMPLES), []
+    everything, beside, sequences = Sums(OF_SAMPLES), Sums(OF_SAMPLES), []
     with tqdm(total=total, unit="sequence", desc="evaluate", disable=None) as progress:
         for indices in _of_one_length(clips.lengths[:total], hypotheses):
             taken = clips.take(indices).to(device)
             prediction = predictor(taken, hypotheses, options.seed)
+            other = None if baseline is None else baseline(taken, 1, options.seed).params
             for row, index in enumerate(indices):
                 params = prediction.params.map(lambda value, row=row: value[row])  # type: ignore[misc]
                 _check_finite(params, clips.names[index])
@@ -75,13 +80,17 @@ def evaluate_clips(
                 own = Sums(OF_SAMPLES)
                 for sums in (everything, own):
                     sums.add(measured.measures, truth.valid)
+                if other is not None:
+                    given = other.map(lambda value, row=row: value[row])  # type: ignore[misc]
+                    beside.add(measurer(truth, given, deterministic=True).measures, truth.valid)
                 about = {"name": clips.names[index], "num_frames": own.num_items, "fps": truth.fps}
                 sequences.append({**about, **with_ratios(own.result())})
                 if dump is not None:
                     frames_first = params.map(lambda value: value.transpose(0, 1))
                     dump.add(frames_first, {"valid": truth.valid, **measured.errors})
             progress.update(len(indices))
-    return ClipEvaluation(with_ratios(everything.result()), everything.num_items, sequences)
+    found = None if baseline is None else with_ratios(beside.result())
+    return ClipEvaluation(with_ratios(everything.result()), everything.num_items, sequences, found)
 
 
 def number_of(clips: ClipSet, options: EvaluationOptions) -> int:

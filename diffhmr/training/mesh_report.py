@@ -53,7 +53,7 @@ class MeshReport:
         ``mode`` is the single answer: ``mode_mpjpe_mm``, ``mode_pa_mpjpe_mm``, ``mode_mpvpe_mm`` (vertices of every
         tenth frame) and ``mode_accel_error_mm_per_frame2``. Of a model with several answers there are also
         ``random_..._mm`` of a random hypothesis and ``min_of_10_..._mm`` of the best of ten in each frame, chosen with
-        the truth.
+        the truth. Of parameters that are to be refined there is ``initial_mpjpe_mm``.
         """
         found: dict[str, list[Tensor]] = {}
         for batch in self._clips(len(self._dataset)):
@@ -81,6 +81,9 @@ class MeshReport:
         errors = {f"mode_{name}": values[0] for name, values in each.items()}
         errors["mode_pa_mpjpe_mm"] = pa_mpjpe_mm(joints[0], true_joints)
         errors["mode_accel_error_mm_per_frame2"] = acceleration_error_mm(joints[0], true_joints)
+        if batch.initial is not None:
+            given = self._joints(batch.initial.map(lambda value: value[0]))[0]
+            errors["initial_mpjpe_mm"] = point_errors_mm(given, true_joints).mean(-1)
         if not model.deterministic:
             errors |= {f"random_{name}": values[1:].mean(0) for name, values in each.items()}
             errors |= {f"min_of_{NUM_SAMPLES}_{name}": values[1:].amin(0) for name, values in each.items()}

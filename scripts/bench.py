@@ -4,7 +4,8 @@ One person, 1, 25 and 100 hypotheses. Without --checkpoint or --config the netwo
 224 px, random weights and the default sampler: time does not depend on what the weights are.
 
 With --data: how fast people are cut out of photographs for training, compared with the plain way; see
-scripts/bench_data.py.
+scripts/bench_data.py. With --video: clips of keypoints, all frames denoised together against the chain of DiffMesh;
+with --video-memory: peak memory of the demo on ten minutes of keypoints; see scripts/bench_video.py.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import cv2
 import numpy as np
@@ -41,6 +42,7 @@ from diffhmr.models import HmrModel, build_model
 from diffhmr.render.colors import person_colour
 from diffhmr.render.overlay import overlay
 from scripts.bench_data import bench_data, print_data_report
+from scripts.bench_video import MEMORY_FRAMES, Sizes, bench_memory, bench_video, print_memory_report, print_video_report
 
 COUNTS = (1, 25, 100)
 RATIO_COUNT = 25
@@ -268,6 +270,11 @@ def parse_arguments() -> argparse.Namespace:
     which.add_argument("--config", type=Path, metavar="FILE", help="measure its model, with random weights")
     data_help = "measure reading and cropping N pictures instead of a model (default: %(const)s)"
     which.add_argument("--data", type=int, nargs="?", const=DATA_FILES, metavar="N", help=data_help)
+    video_help = "measure models of clips: small (default), the sizes of configs/mesh_synthetic.yaml; chain, but the "
+    video_help += "official ones for DiffMesh's chain; official, those for everything"
+    which.add_argument("--video", choices=get_args(Sizes), nargs="?", const="small", help=video_help)
+    memory_help = "measure the demo's memory on the keypoints of T frames (default: %(const)s)"
+    which.add_argument("--video-memory", type=int, nargs="?", const=MEMORY_FRAMES, metavar="T", help=memory_help)
     parser.add_argument("--repeats", type=int, default=20, metavar="N", help="runs per line (default: %(default)s)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the numbers to this file")
     return parser.parse_args()
@@ -279,12 +286,20 @@ def main() -> int:
         raise UserError(f"--repeats is {arguments.repeats}: it has to be at least 1")
     if arguments.data is not None and arguments.data < 1:
         raise UserError(f"--data is {arguments.data}: it has to be at least 1")
+    if arguments.video_memory is not None and arguments.video_memory < 2:
+        raise UserError(f"--video-memory is {arguments.video_memory}: it has to be at least 2")
     device = pick_device(arguments.device)
     if arguments.json is not None:
         ensure_writable(arguments.json)
     if arguments.data is not None:
         report = bench_data(arguments.data)
         print_data_report(report)
+    elif arguments.video is not None:
+        report = bench_video(arguments.video, device, arguments.repeats)
+        print_video_report(report)
+    elif arguments.video_memory is not None:
+        report = bench_memory(arguments.video_memory)
+        print_memory_report(report)
     else:
         report = bench(load_subject(arguments.checkpoint, arguments.config, device), arguments.repeats)
         print_report(report)

@@ -1,6 +1,6 @@
 """Photos in, distributions of bodies out: python demo.py --image FILE_OR_FOLDER [--boxes FILE.json]
 
-Videos in, motions out: python demo.py --video FILE [--keypoints FILE]
+Videos in, motions out: python demo.py --video FILE [--keypoints FILE] [--initial FILE]
 """
 
 from __future__ import annotations

@@ -9,7 +9,9 @@ from diffhmr.command_line import CommandParser
 from diffhmr.errors import UserError
 
 _PHOTOS_ONLY = {"box": "--box", "boxes": "--boxes", "whole_image": "--whole-image"}
-_VIDEOS_ONLY = {"track": "--track", "model": "--model", "fps": "--fps", "data_only": "--data-only"}
+_VIDEOS_ONLY = {
+    "track": "--track", "model": "--model", "fps": "--fps", "data_only": "--data-only", "initial": "--initial",
+}  # fmt: skip
 _PHOTO_MESHES = ("none", "obj", "glb", "ply")
 _VIDEO_MESHES = ("none", "glb", "bvh", "obj")
 _PHOTO_SAMPLES, _VIDEO_SAMPLES = 25, 1
@@ -63,6 +65,9 @@ def _parser() -> CommandParser:
     add = parser.add_argument_group("videos").add_argument
     add("--track", metavar="WHO", help="largest (default), all, or the number of a track")
     add("--model", choices=["diffmesh", "diffhmr"], help="motions (default), or bodies frame by frame")
+    add(
+        "--initial", type=Path, metavar="FILE.npz", help="SMPL parameters per frame, for a checkpoint that refines them"
+    )
     add("--fps", type=float, metavar="F", help="frames per second (default: what the video says)")
     add("--data-only", action="store_true", help="no overlay and no skeleton videos")
     _add_common(parser)

@@ -8,7 +8,7 @@ official code, but not all of what they mean:
 **One 6D layout.** The official code writes the given rotations as the first two ROWS of their matrices, ``[R00 R01 R02
 R10 R11 R12]`` (PyTorch3D's ``matrix_to_rotation_6d``), adds the correction, and reads the sum as the first two COLUMNS,
 ``[a1x a2x a1y a2y a1z a2z]``. Without a correction a rotation comes back as quite another one (116 degrees away on
-average), and of the identity both columns are parallel, so that there is none. Here both ends are the columns in the
+average), and of the identity the second column is zero, so that there is none. Here both ends are the columns in the
 layout in which the official code reads, which all other weights of this family have: without a correction the given
 poses come back.
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from diffhmr.body.params import SmplParams
 from diffhmr.models.diffmesh import DiffMeshEstimate, DiffMeshSize
 from tests.models.layouts import CHAIN
 
@@ -125,6 +126,31 @@ def _over_people_and_frames(features: Tensor) -> Tensor:
 
 def diffmesh_head(state: State, features: Tensor, size: DiffMeshSize) -> DiffMeshEstimate:
     """DiffMesh's head on ``[B, T, 17, C]``, one operation after the other; T is 16 or 1."""
+    tokens, target, next_conditions = _diffmesh_tokens(state, features, size)
+    rotations, betas = smpl_parameters(state, tokens.flatten(2), tokens.flatten(2).mean(1))
+    return DiffMeshEstimate(rotations, betas, target, next_conditions)
+
+
+def refine_head(state: State, features: Tensor, given: SmplParams, size: DiffMeshSize) -> DiffMeshEstimate:
+    """The refinement's head on ``[B, T, 17, C]`` and ``given [B, T]``, one operation after the other."""
+    tokens, target, next_conditions = _diffmesh_tokens(state, features, size)
+    pose = given.rotations[..., :2].flatten(-3)
+    seen = linear(state, "fc1.0", tokens.flatten(2)).clamp(min=0)
+    posed = over_five_frames(state, "fc2.0", pose).clamp(min=0)
+    moved = pose + over_five_frames(state, "head_pose", torch.cat([seen, posed], -1))
+    rotations = rotation_from_interleaved(moved.unflatten(-1, (24, 6)))
+    return DiffMeshEstimate(rotations, given.betas.mean(1), target, next_conditions)
+
+
+def over_five_frames(state: State, name: str, x: Tensor) -> Tensor:
+    """A convolution of ``[B, T, C]`` over the frames t - 2 to t + 2, those outside the clip being 0."""
+    padded = torch.cat([torch.zeros_like(x[:, :1])] * 2 + [x] + [torch.zeros_like(x[:, :1])] * 2, dim=1)
+    parts = [padded[:, k : k + x.shape[1]] @ state[f"{name}.weight"][..., k].T for k in range(5)]
+    return torch.stack(parts).sum(0) + state[f"{name}.bias"]
+
+
+def _diffmesh_tokens(state: State, features: Tensor, size: DiffMeshSize) -> tuple[Tensor, Tensor, Tensor]:
+    """Tokens ``[B, T, 17, D]``, the conditions that are to be predicted, and the predicted ones."""
     batch, frames = features.shape[:2]
     x_in = linear(state, "fc_ds.0", features).clamp(min=0)
     template = state["mesh_template"][0]
@@ -150,9 +176,7 @@ def diffmesh_head(state: State, features: Tensor, size: DiffMeshSize) -> DiffMes
     frame_states, next_conditions, target = torch.stack(states, 1), torch.stack(predicted[:-1], 1), x_in[:, 1:]
     if frames == 1:
         frame_states, next_conditions, target = frame_states.mean(1, True), next_conditions.mean(1, True), x_in
-    tokens = gelu(linear(state, "diffmesh_process.fc1.0", frame_states)) + x_in
-    rotations, betas = smpl_parameters(state, tokens.flatten(2), tokens.flatten(2).mean(1))
-    return DiffMeshEstimate(rotations, betas, target, next_conditions)
+    return gelu(linear(state, "diffmesh_process.fc1.0", frame_states)) + x_in, target, next_conditions
 
 
 def _step_network(

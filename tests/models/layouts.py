@@ -68,6 +68,14 @@ def diffmesh_head_layout() -> Layout:
     return layout
 
 
+def refine_head_layout() -> Layout:
+    """The head of DiffMesh's refinement but for the buffers of its body model: no shape and no mean pose."""
+    own = ("head_pose", "head_shape", "init_pose", "init_shape")
+    layout = {name: shape for name, shape in diffmesh_head_layout().items() if not name.startswith(own)}
+    layout |= _linear("fc1.0", 512, 2176) | {"fc2.0.weight": (512, 144, 5), "fc2.0.bias": (512,)}
+    return layout | {"head_pose.weight": (144, 1024, 5), "head_pose.bias": (144,)}
+
+
 def whole_layout(width: int, head: Layout) -> Layout:
     """A model of backbone and head."""
     backbone = {f"backbone.{name}": shape for name, shape in dstformer_layout(width).items()}

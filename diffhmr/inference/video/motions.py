@@ -22,7 +22,7 @@ from diffhmr.clip_checkpoint import LoadedClipModel
 from diffhmr.config import SamplerConfig
 from diffhmr.errors import UserError
 from diffhmr.geometry.clip_frame import normalise_clip
-from diffhmr.geometry.rotation import axis_angle_to_matrix, look_rotation, matrix_to_axis_angle
+from diffhmr.geometry.rotation import look_rotation
 from diffhmr.inference.annotations import Keypoints
 from diffhmr.inference.clear_points import clear_points
 from diffhmr.inference.people import PersonInput, box_from_keypoints
@@ -31,6 +31,7 @@ from diffhmr.inference.predict import PredictOptions, sample_people, with_steps
 from diffhmr.inference.tracks import DenseTrack, Track
 from diffhmr.inference.video.camera import Pinhole
 from diffhmr.inference.video.footage import Footage, progress, watched
+from diffhmr.inference.video.initial import InitialMotion, bridged
 
 _PICTURES_AT_ONCE = 16
 
@@ -82,11 +83,13 @@ class ClipMotionModel:
         loaded: the model.
         checkpoint: its file, for the record.
         options: hypotheses, sampler and seed.
+        initial: what a model that refines is given; None for other models.
     """
 
     loaded: LoadedClipModel
     checkpoint: Path
     options: PredictOptions
+    initial: InitialMotion | None = None
 
     @property
     def body(self) -> BodyModel:
@@ -112,23 +115,26 @@ class ClipMotionModel:
             "model": type(self.loaded.model.network).__name__ if config is None else config.model.head,
             "input": "keypoints",
         }
-        return about
+        return about | ({} if self.initial is None else {"initial": self.initial.about()})
 
     def motions(self, footage: Footage, tracks: Sequence[Track], camera: Pinhole) -> list[Motion3D]:  # noqa: ARG002
         """The motion of each track from its first to its last frame.
 
         Raises:
-            UserError: the model's output is not finite.
+            UserError: the model's output is not finite, or the parameters to be refined are not of this video.
         """
         device = next(self.loaded.model.parameters()).device
         found = []
         for track in watched(tracks, len(tracks), "recovering motions"):
-            points = torch.from_numpy(track_span(track.h36m17())[1].points).float().unsqueeze(0)
+            frames, dense = track_span(track.h36m17())
+            points = torch.from_numpy(dense.points).float().unsqueeze(0)
             normalised = normalise_clip(points, footage.size)[0]
             # As in training: of points that are not seen the model knows nothing, also no interpolated place.
             keypoints = torch.where(points[..., 2:] > 0, normalised, 0.0)
             seed = torch.tensor([_item_seed(footage, track)], dtype=torch.int64)
-            batch = ClipBatch(seed, keypoints, torch.tensor([footage.fps])).to(device)
+            given = None if self.initial is None else self.initial.of(footage, frames, track.track_id)
+            initial = None if given is None else given.map(lambda value: value.unsqueeze(0))
+            batch = ClipBatch(seed, keypoints, torch.tensor([footage.fps]), initial).to(device)
             options = self.options
             prediction = self.loaded.model.sample(batch, options.num_samples, self._sampler, options.seed)
             params = prediction.params.map(lambda value: value[0]).to("cpu")
@@ -279,30 +285,6 @@ def _joined(track: Track, answers: _Answers) -> SmplParams:
     params = SmplParams.from_rotations(rotations, betas)
     _require_finite(params, track)
     return params
-
-
-def bridged(rotations: Tensor, rows: Tensor, count: int) -> Tensor:
-    """Rotations of ``count`` frames from those of some, the rest along the shortest arcs between their neighbours.
-
-    Args:
-        rotations: ``[S, N, J, 3, 3]``.
-        rows: ``[N]`` ascending, which frames they are of. Before the first and after the last nothing moves.
-        count: T.
-
-    Returns:
-        ``[S, T, J, 3, 3]``.
-    """
-    times = torch.arange(count)
-    after = torch.searchsorted(rows, times).clamp(max=len(rows) - 1)
-    before = (torch.searchsorted(rows, times, right=True) - 1).clamp(min=0)
-    gap = (rows[after] - rows[before]).clamp(min=1)
-    share = ((times - rows[before]).float() / gap).clamp(0, 1)
-    result = rotations[:, before]
-    missing = (share > 0).nonzero().flatten()
-    start, end = rotations[:, before[missing]], rotations[:, after[missing]]
-    turn = matrix_to_axis_angle(start.transpose(-1, -2) @ end)
-    result[:, missing] = start @ axis_angle_to_matrix(share[missing, None, None] * turn)
-    return result
 
 
 def _about(

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 
 from diffhmr.checkpoint import REPOSITORY, load_checkpoint
-from diffhmr.clip_checkpoint import load_clip_model
+from diffhmr.clip_checkpoint import LoadedClipModel, load_clip_model
 from diffhmr.errors import UserError
 from diffhmr.files import ensure_folder, require_file
 from diffhmr.inference.keypoint_formats import KNOWN_FORMATS
@@ -19,6 +19,7 @@ from diffhmr.inference.predict import KEYPOINT_CHECKPOINT, PredictOptions
 from diffhmr.inference.tracks import Track
 from diffhmr.inference.video.exports import Export, write_export, write_skeleton
 from diffhmr.inference.video.footage import Footage, open_footage, parse_size, plain_footage
+from diffhmr.inference.video.initial import InitialMotion, read_initial
 from diffhmr.inference.video.motions import ClipMotionModel, FrameMotionModel, MotionModel
 from diffhmr.inference.video.pictures import write_overlay
 from diffhmr.inference.video.placing import camera_metadata, camera_of, place_track
@@ -44,6 +45,7 @@ class VideoOptions:
         track: ``largest``, ``all`` or the number of a track.
         model: None for that of the checkpoint, or the clip model.
         checkpoint: None for the shipped one.
+        initial: file with SMPL parameters of the track, for a checkpoint that refines them.
         predict: hypotheses, sampler, seed, focal length, guidance.
         guided: a guidance was asked for, which models of clips do not know.
         exports: further files per track.
@@ -60,6 +62,7 @@ class VideoOptions:
     track: str = "largest"
     model: ModelKind | None = None
     checkpoint: Path | None = None
+    initial: Path | None = None
     predict: PredictOptions = field(default_factory=lambda: PredictOptions(num_samples=1))
     guided: bool = False
     exports: tuple[Export, ...] = ()
@@ -72,6 +75,8 @@ class VideoOptions:
             raise UserError("--size is for keypoints without a video: leave it out, the video has its own size")
         if self.track not in ("largest", "all") and not self.track.isdecimal():
             raise UserError(f"--track is {self.track!r}: give largest, all or the number of a track")
+        if self.initial is not None and self.track == "all":
+            raise UserError("--initial is of one person: choose the track that it is of with --track")
 
 
 def options_of(arguments: argparse.Namespace) -> VideoOptions:
@@ -89,6 +94,7 @@ def options_of(arguments: argparse.Namespace) -> VideoOptions:
         track=arguments.track or "largest",
         model=arguments.model,
         checkpoint=arguments.checkpoint,
+        initial=arguments.initial,
         predict=PredictOptions(*numbers, max_batch=_FRAMES_AT_ONCE, guidance=arguments.guidance),
         guided=arguments.guided,
         exports=arguments.mesh,
@@ -177,19 +183,42 @@ def load_motion_source(options: VideoOptions, device: torch.device | str = "cpu"
     """The model that is asked for; ``options.checkpoint`` alone says by itself which kind it is.
 
     Raises:
-        UserError: the checkpoint cannot be used.
+        UserError: the checkpoint or the parameters to be refined cannot be used, or do not go together.
     """
     kind = options.model
     if kind is None:
         pictures = options.checkpoint is not None and is_of_format(options.checkpoint, IMAGE_MODEL)
         kind = "diffhmr" if pictures else "diffmesh"
     if kind == "diffhmr":
+        if options.initial is not None:
+            raise UserError("--initial is for models of clips that refine: leave it out with models of pictures")
         checkpoint = options.checkpoint or KEYPOINT_CHECKPOINT
         return FrameMotionModel(load_checkpoint(checkpoint, device), checkpoint, options.predict)
     if options.guided:
         raise UserError("--guidance is for models of pictures (--model diffhmr): leave it out")
+    initial = None if options.initial is None else read_initial(options.initial)
     checkpoint = options.checkpoint or CLIP_CHECKPOINT
-    return ClipMotionModel(load_clip_model(checkpoint, device), checkpoint, options.predict)
+    loaded = load_clip_model(checkpoint, device)
+    _require_fit(loaded, checkpoint, initial)
+    return ClipMotionModel(loaded, checkpoint, options.predict, initial)
+
+
+def _require_fit(loaded: LoadedClipModel, checkpoint: Path, initial: InitialMotion | None) -> None:
+    if initial is None and loaded.model.refines:
+        raise UserError(
+            f"{checkpoint} refines given SMPL parameters: give them with --initial FILE.npz, such as a track that "
+            "demo.py --video --model diffhmr wrote"
+        )
+    if initial is not None and not loaded.model.refines:
+        raise UserError(
+            f"{checkpoint} does not refine given parameters: leave --initial out, or give a --checkpoint that was "
+            "trained with model.refine"
+        )
+    if initial is not None and initial.body_sha256 not in (None, loaded.body.sha256):
+        raise UserError(
+            f"the parameters in {initial.path} are of another body than those of {checkpoint} ({loaded.body.name}): "
+            "recover them with a model of that body"
+        )
 
 
 def _footage(options: VideoOptions) -> Footage:

@@ -19,7 +19,8 @@ from diffhmr.inference.photo import Photo
 from diffhmr.inference.predict import PredictOptions, sample_people, to_full_camera
 from diffhmr.inference.tracks import Track
 from diffhmr.inference.video.footage import Footage, open_footage
-from diffhmr.inference.video.motions import FrameMotionModel, bridged, track_span
+from diffhmr.inference.video.initial import bridged
+from diffhmr.inference.video.motions import FrameMotionModel, track_span
 from diffhmr.inference.video.placing import camera_of
 from tests.inference.example_people import save_small_checkpoint, small_config
 from tests.inference.video.scenes import FOCAL, SIZE, KnowingModel, film, knowing, walk

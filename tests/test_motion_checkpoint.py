@@ -12,10 +12,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from diffhmr.body.params import SmplParams
 from diffhmr.checkpoint import load_body, load_checkpoint, load_weights, save_model
 from diffhmr.config import ExperimentConfig
 from diffhmr.config_file import config_from_dict, require_kind
 from diffhmr.errors import UserError
+from diffhmr.geometry.rotation import random_rotations
 from diffhmr.models import build_model
 from diffhmr.models.diffmesh import DiffMesh, DiffMeshHead, DiffMeshSize
 from diffhmr.models.dstformer import DSTformer, DSTformerSize
@@ -27,6 +29,7 @@ from diffhmr.models.motion_heads import (
     MotionBertAction,
     MotionBertMesh,
 )
+from diffhmr.models.motion_refine import DiffMeshRefine, RefineHead
 from diffhmr.motion_checkpoint import MotionModel, load_motion_model, read_motion_metadata, save_motion_model
 from tests.models.formulas import randomised
 
@@ -41,6 +44,12 @@ MODELS: dict[str, Callable[[], MotionModel]] = {
     "motionbert_action embedding": lambda: MotionBertAction(DSTformer(BACKBONE), ActionEmbedding(6, dim=30)),
     "diffmesh released": lambda: DiffMesh(DSTformer(BACKBONE), DiffMeshHead(torch.ones(23, 3), "released", PROCESS)),
     "diffmesh paper": lambda: DiffMesh(DSTformer(BACKBONE), DiffMeshHead(torch.ones(23, 3), "paper", PROCESS)),
+    "diffmesh_refine released": lambda: DiffMeshRefine(
+        DSTformer(BACKBONE), RefineHead(torch.ones(23, 3), "released", PROCESS, hidden=9)
+    ),
+    "diffmesh_refine paper": lambda: DiffMeshRefine(
+        DSTformer(BACKBONE), RefineHead(torch.ones(23, 3), "paper", PROCESS, hidden=20)
+    ),
 }
 
 
@@ -64,8 +73,10 @@ def message_of(path: Path) -> str:
 
 def output_of(model: MotionModel) -> Tensor:
     shape = (2, 2, 5, 17, 3) if isinstance(model, MotionBertAction) else (2, 5, 17, 3)
-    clips = torch.rand(shape, generator=torch.Generator().manual_seed(1)) * 2 - 1
-    output: Any = model.eval()(clips)
+    generator = torch.Generator().manual_seed(1)
+    clips = torch.rand(shape, generator=generator) * 2 - 1
+    given = SmplParams.from_rotations(random_rotations((2, 5, 24), generator), torch.ones(2, 5, 10))
+    output: Any = model.eval()(clips, given) if isinstance(model, DiffMeshRefine) else model.eval()(clips)
     return torch.cat([output.rotations.flatten(1), output.betas], 1) if isinstance(output, ClipEstimate) else output
 
 
@@ -114,6 +125,7 @@ def test_headers_that_describe_no_network(saved: Path) -> None:
         {"variant": "ours"},
         {"kind": "motionbert_action", "variant": "classifier"},  # the number of classes is not there
         {"kind": "motionbert_action", "variant": ""},
+        {"kind": "diffmesh_refine"},  # the width of the layers before the correction is not there
         {"sizes": json.dumps(sizes | {"backbone": sizes["backbone"] | {"depth": 10**30}})},
         {"sizes": "{"},
         {"sizes": "[]"},

@@ -12,13 +12,16 @@ import pytest
 import torch
 from torch import Tensor
 
+from diffhmr.body.params import SmplParams
 from diffhmr.command_line import run_command
 from diffhmr.errors import UserError
 from diffhmr.foreign.checkpoints import Project, read_foreign
 from diffhmr.foreign.motionbert import MotionProject, read_motion
+from diffhmr.geometry.rotation import random_rotations
 from diffhmr.models.diffmesh import OFFICIAL, DiffMesh
 from diffhmr.models.dstformer import FULL, LITE, DSTformer
 from diffhmr.models.motion_heads import MotionBertAction, MotionBertMesh
+from diffhmr.models.motion_refine import DiffMeshRefine
 from diffhmr.motion_checkpoint import MotionModel, load_motion_model, read_motion_metadata
 from scripts import import_checkpoint
 from tests.foreign.test_files import Evil
@@ -31,16 +34,18 @@ from tests.models.layouts import (
     dstformer_layout,
     embedding_layout,
     mesh_head_layout,
+    refine_head_layout,
     whole_layout,
 )
 
 FULL_WIDTH, LITE_WIDTH = 512, 256
-NETWORKS = ("lifting", "mesh", "classifier", "embedding", "diffmesh")
+NETWORKS = ("lifting", "mesh", "classifier", "embedding", "diffmesh", "refine")
 HEADS: dict[str, Layout] = {
     "mesh": mesh_head_layout(),
     "classifier": classifier_layout(7),
     "embedding": embedding_layout(256),
     "diffmesh": diffmesh_head_layout(),
+    "refine": refine_head_layout(),
 }
 BODY_BUFFERS: Layout = {
     "head.smpl.v_template": (6890, 3),
@@ -49,13 +54,6 @@ BODY_BUFFERS: Layout = {
     "head.smpl.J_regressor_extra": (9, 6890),
 }
 ONLY_NUMBERS = r"the numbers of \S+ cannot be read \(1 numbers are too few\)"
-REFINEMENT = {
-    "head.fc1.0.weight": (512, 2176),
-    "head.fc1.0.bias": (512,),
-    "head.fc2.0.weight": (512, 144, 5),
-    "head.fc2.0.bias": (512,),
-    "head.head_pose.weight": (144, 1024, 5),
-}
 
 
 def layout_of(network: str, width: int = LITE_WIDTH) -> Layout:
@@ -63,7 +61,7 @@ def layout_of(network: str, width: int = LITE_WIDTH) -> Layout:
 
 
 def project_of(network: str) -> MotionProject:
-    return "diffmesh" if network == "diffmesh" else "motionbert"
+    return "diffmesh" if network in ("diffmesh", "refine") else "motionbert"
 
 
 def random_weights(layout: Layout, seed: int) -> dict[str, Tensor]:
@@ -81,7 +79,7 @@ def random_weights(layout: Layout, seed: int) -> dict[str, Tensor]:
         elif name.endswith(("_embed", "mesh_template", "init_shape")):
             value = 0.3 * noise
         elif "head_pose" in name:
-            value = 0.2 * noise / shape[-1] ** 0.5
+            value = 0.2 * noise / max(noise[0].numel(), shape[-1]) ** 0.5
         elif len(shape) > 1:
             value = noise / noise[0].numel() ** 0.5
         else:
@@ -154,9 +152,16 @@ def compare(model: MotionModel, weights: dict[str, Tensor], network: str, frames
         return
     x = clips(2, frames)
     features = formulas.dstformer_features(backbone, x)
-    estimate = model(x)
-    if isinstance(model, DiffMesh):
-        reference = formulas.diffmesh_head(head, features, OFFICIAL)
+    given = SmplParams.from_rotations(
+        random_rotations((2, frames, 24), torch.Generator().manual_seed(2)), torch.rand(2, 1, 10).expand(-1, frames, -1)
+    )
+    estimate = model(x, given) if isinstance(model, DiffMeshRefine) else model(x)
+    if isinstance(model, DiffMesh | DiffMeshRefine):
+        reference = (
+            formulas.diffmesh_head(head, features, OFFICIAL)
+            if isinstance(model, DiffMesh)
+            else formulas.refine_head(head, features, given, OFFICIAL)
+        )
         close(estimate.predicted_condition, reference.predicted_condition)
         rotations, betas = reference.rotations, reference.betas
     else:
@@ -194,7 +199,7 @@ def import_and_compare(
 def test_imported_networks_answer_as_the_formulas(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], network: str
 ) -> None:
-    frames = 1 if network == "diffmesh" else 2
+    frames = 1 if network in ("diffmesh", "refine") else 2
     out, model = import_and_compare(tmp_path, monkeypatch, network, LITE_WIDTH, frames)
     text = capsys.readouterr().out
     assert f"{out}: {len(layout_of(network))} tensors" in text and ", lite; diffhmr.motion_checkpoint" in text
@@ -206,9 +211,10 @@ def test_imported_networks_answer_as_the_formulas(
         assert "16.00 M numbers" in text and metadata["kind"] == "dstformer"
     else:
         assert "4 tensors\n  head.smpl.v_template\n  head.smpl.J_regressor\n" in text
-    body = "SMPL" if isinstance(model, (MotionBertMesh, DiffMesh)) else "none"
+    assert ("train it (init) before you use it" in text) == (network == "refine")
+    body = "SMPL" if isinstance(model, (MotionBertMesh, DiffMesh, DiffMeshRefine)) else "none"
     assert (metadata["body_name"], metadata["body_sha256"]) == (body, "unknown")
-    variants = {"classifier": "classifier", "embedding": "embedding", "diffmesh": "released"}
+    variants = {"classifier": "classifier", "embedding": "embedding", "diffmesh": "released", "refine": "released"}
     assert metadata["variant"] == variants.get(network, "")
 
 
@@ -250,11 +256,12 @@ def test_where_the_weights_are(
         (None, "motionbert"),
         (HEADS["mesh"], "motionbert"),
         (HEADS["diffmesh"], "diffmesh"),
+        (HEADS["refine"], "diffmesh"),
         (classifier_layout(60), "motionbert"),
         (classifier_layout(120), "motionbert"),
         (embedding_layout(2048), "motionbert"),
     ],
-    ids=["lifting", "mesh", "diffmesh", "60 classes", "120 classes", "embedding"],
+    ids=["lifting", "mesh", "diffmesh", "refine", "60 classes", "120 classes", "embedding"],
 )
 def test_every_official_shape_is_taken(tmp_path: Path, width: int, head: Layout | None, project: MotionProject) -> None:
     layout = dstformer_layout(width) if head is None else whole_layout(width, head) | BODY_BUFFERS
@@ -313,17 +320,10 @@ def test_a_head_alone_or_none(tmp_path: Path) -> None:
 # Files of others
 
 
-def test_the_refinement_of_diffmesh(tmp_path: Path) -> None:
-    layout = {name: shape for name, shape in layout_of("diffmesh").items() if "head_pose" not in name} | REFINEMENT
-    for project in ("diffmesh", "motionbert"):
-        message = message_of(save(tmp_path / "a.bin", with_module(small_weights(layout))), project)  # type: ignore[arg-type]
-        assert "is of DiffMesh's refinement of given poses (head.fc1.0, head.fc2.0), for which there is no" in message
-
-
 @pytest.mark.parametrize("network", NETWORKS)
 def test_the_other_project(tmp_path: Path, network: str) -> None:
     path = save(tmp_path / "a.bin", with_module(small_weights(layout_of(network))))
-    other: MotionProject = "motionbert" if network == "diffmesh" else "diffmesh"
+    other: MotionProject = "motionbert" if project_of(network) == "diffmesh" else "diffmesh"
     assert message_of(path, other).endswith(f": import it with --from {project_of(network)}")
 
 

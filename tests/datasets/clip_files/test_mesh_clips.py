@@ -174,6 +174,9 @@ def test_parameters_to_refine_are_given_if_all_files_have_them(files: tuple[Path
     assert batch.initial is not None and batch.initial.shape == (2, 16)
     plain = source(folder / "mesh_det_pw3d.pkl", "mesh_det", name="b", resolution=1920)
     assert MeshClips(settings(refine, plain, frames=16), "train").__getitems__([0, 1]).initial is None
+    assert MeshClips(settings(refine, frames=16, initial=True), "train").__getitems__([0]).initial is not None
+    with pytest.raises(UserError, match=r"^b: .*mesh_det_pw3d.pkl has no parameters to be refined \(pred_smpl_pose"):
+        MeshClips(settings(refine, plain, frames=16, initial=True), "train")
     arrays = truth["refine"].arrays
     first = next(mesh_sequences(refine)).batch
     assert first.initial is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,14 @@ from diffhmr.body.model import BodyModel
 from diffhmr.clip_batch import ClipBatch
 from diffhmr.clip_checkpoint import config_of_clips, load_clip_model, save_clip_model, save_trained
 from diffhmr.config import BodyConfig, SamplerConfig
-from diffhmr.config_clips import ClipExperimentConfig, ClipLossConfig, Head
+from diffhmr.config_clips import ClipDataConfig, ClipExperimentConfig, ClipLossConfig, Head
 from diffhmr.errors import UserError
 from diffhmr.models.clip_models import ClipModel, WindowOptions
 from diffhmr.models.diffmesh import DiffMesh, DiffMeshHead, DiffMeshSize
 from diffhmr.models.dstformer import DSTformer, DSTformerSize
 from diffhmr.models.motion_diffusion import MotionDiffusion, MotionDiffusionSize
 from diffhmr.models.motion_heads import ActionClassifier, MeshHead, MotionBertAction, MotionBertMesh
+from diffhmr.models.motion_refine import DiffMeshRefine, RefineHead
 from diffhmr.motion_checkpoint import MotionModel, read_motion_metadata, save_motion_model
 from tests.models.formulas import randomised
 from tests.models.small_clips import MESH_HEADS, clip_batch, clip_model, clip_settings
@@ -34,6 +36,7 @@ def _config(head: Head, body_path: Path, **model: Any) -> ClipExperimentConfig:
         name="small",
         task="mesh",
         model=clip_settings(head, **model),
+        data=ClipDataConfig(initial=bool(model.get("refine"))),
         loss=ClipLossConfig(norm=0, x0_joints3d=0),
         body=BodyConfig(path=body_path),
     )
@@ -116,6 +119,30 @@ def test_imported_weights_have_no_settings(kind: str, frames: int, tmp_path: Pat
     torch.testing.assert_close(answer.rotations[0, 1], expected.rotations[0], atol=1e-5, rtol=0)
     torch.testing.assert_close(answer.betas[0, 1, 3], expected.betas[0])
     assert loaded.model.sample(clip_batch(1, 40), 1, SAMPLER, 0).params.shape == (1, 1, 40)
+
+
+def test_a_refinement_is_saved_and_loaded(tmp_path: Path, toy_body: BodyModel, toy_body_path: Path) -> None:
+    path, model = _saved(tmp_path, "paper", toy_body, toy_body_path, refine=True)
+    assert read_motion_metadata(path)["kind"] == "diffmesh_refine"
+    loaded = load_clip_model(path)
+    assert loaded.model.refines and loaded.model.deterministic
+    clips = _clips()
+    assert clips.targets is not None
+    clips = replace(clips, initial=clips.targets.params)
+    params, expected = (one.sample(clips, 1, SAMPLER, 0).params for one in (loaded.model, model))
+    assert torch.equal(params.rotations, expected.rotations) and torch.equal(params.betas, expected.betas)
+
+
+def test_imported_weights_of_the_refinement_come_with_a_warning(
+    tmp_path: Path, toy_body: BodyModel, caplog: pytest.LogCaptureFixture
+) -> None:
+    process = DiffMeshSize(features=6, width=8, depth=1, heads=2, condition_width=16, condition_depth=1, frames=12)
+    network = DiffMeshRefine(DSTformer(BACKBONE), RefineHead(torch.ones(23, 3), "released", process, hidden=6))
+    path = tmp_path / "a.safetensors"
+    save_motion_model(path, network, {"body_name": toy_body.name, "body_sha256": "unknown"})
+    loaded = load_clip_model(path, body_path=toy_body.path)
+    assert loaded.model.refines and loaded.model.windows == WindowOptions(12, 3, "picture")
+    assert "do not refine before they are trained again" in caplog.text and str(path) in caplog.text
 
 
 def test_official_weights_want_the_body_of_smpl(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ PICTURE_FRAMES = 3
 _CELL_PIXELS = 112
 _CHUNK = 16
 _MARGIN = 1.1
+_SMALLER = 1.3
 
 
 class LiftingReport:
@@ -87,8 +88,8 @@ def _keypoints(points: Tensor, box: ClipFrame) -> Tensor:
 
 
 def _relative(points: Tensor, box: ClipFrame) -> Tensor:
-    """``points [17, 2]`` in the scale of the box, the root in the middle."""
-    return _drawn((points - points[:1]) / box.half_side, torch.ones(len(points), dtype=torch.bool))
+    """``points [17, 2]`` in a somewhat smaller scale than the box, the root in the middle."""
+    return _drawn((points - points[:1]) / (_SMALLER * box.half_side), torch.ones(len(points), dtype=torch.bool))
 
 
 def _blank() -> Tensor:

@@ -152,14 +152,15 @@ def test_without_correction_the_given_parameters_come_back(variant: Variant, fra
     """Whatever the length; the identity, too."""
     model, batch = _without_correction(_model(toy_body, variant)), _batch(2, frames)
     assert batch.initial is not None
+    given = batch.initial.betas
     rotations = batch.initial.rotations.clone()
     rotations[0, :, 3] = torch.eye(3)
-    batch = replace(batch, initial=SmplParams.from_rotations(rotations, batch.initial.betas))
+    batch = replace(batch, initial=SmplParams.from_rotations(rotations, given))
     answer = model.sample(batch, 2, SAMPLER, 0)
     assert answer.deterministic and answer.params.shape == (2, 2, frames)
     for k in range(2):
         torch.testing.assert_close(answer.params.rotations[:, k], rotations, atol=2e-6, rtol=0)
-        assert torch.equal(answer.params.betas[:, k], batch.initial.betas)
+        assert torch.equal(answer.params.betas[:, k], given)
 
 
 def test_a_new_model_hardly_changes_what_it_is_given(toy_body: BodyModel) -> None:

@@ -37,6 +37,7 @@ def test_a_run_refines(trained: Path) -> None:
     assert abs(events.Scalars("val/mode_mpjpe_mm")[-1].value - given) < 0.2 * given
 
 
+@pytest.mark.slow
 def test_resumed_equals_uninterrupted(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = make_clip_config(tmp_path, model=REFINE, data=SYNTHETIC)
     run_until(config, 3, monkeypatch)

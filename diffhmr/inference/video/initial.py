@@ -156,15 +156,14 @@ def bridged(rotations: Tensor, rows: Tensor, count: int) -> Tensor:
 
 def _arrays(path: Path) -> dict[str, NDArray[Any]]:
     try:
-        with np.load(path, allow_pickle=False) as content:
-            if not isinstance(content, np.lib.npyio.NpzFile):
-                raise UserError(f"{path} is no .npz file; {_REMEDY}")
-            return {name: content[name] for name in _USED if name in content.files}
-    except UserError:
-        raise
+        content = np.load(path, allow_pickle=False)
+        if isinstance(content, np.lib.npyio.NpzFile):
+            with content:
+                return {name: content[name] for name in _USED if name in content.files}
     except UNREADABLE as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"cannot read the initial parameters {path}: {reason}; {_REMEDY}") from error
+    raise UserError(f"{path} is no .npz file; {_REMEDY}")
 
 
 def _numbers_in(values: NDArray[Any], what: str, most: float) -> NDArray[np.float64]:

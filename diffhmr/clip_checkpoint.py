@@ -17,7 +17,8 @@ from diffhmr.config_file import config_from_dict, config_to_dict, require_kind
 from diffhmr.errors import UserError
 from diffhmr.files import sha256_file
 from diffhmr.model_file import damaged_header
-from diffhmr.models.clip_models import ClipModel, MeshNetwork, WindowOptions
+from diffhmr.models.clip_models import ClipModel, MeshNetwork
+from diffhmr.models.clip_windows import WindowOptions
 from diffhmr.models.diffmesh import DiffMesh
 from diffhmr.models.motion_diffusion import MotionDiffusion
 from diffhmr.models.motion_heads import MotionBertMesh

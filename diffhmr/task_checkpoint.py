@@ -13,7 +13,8 @@ from diffhmr.config_clips import ClipExperimentConfig
 from diffhmr.errors import UserError
 from diffhmr.files import sha256_file
 from diffhmr.model_file import damaged_header
-from diffhmr.models.clip_tasks import ActionModel, ClipWindow, LiftingModel
+from diffhmr.models.clip_tasks import ActionModel, LiftingModel
+from diffhmr.models.clip_windows import WindowOptions
 from diffhmr.models.dstformer import DSTformer
 from diffhmr.models.motion_heads import MotionBertAction
 from diffhmr.motion_checkpoint import load_motion_model, read_motion_metadata
@@ -54,7 +55,7 @@ def load_lifting_model(path: str | Path, device: torch.device | str = "cpu") -> 
         raise UserError(f"{path} holds a {metadata['kind']} network, which gives no positions of joints; give a file "
                         "of the task pretrain or pose3d")  # fmt: skip
     config = config_of_clips(metadata, path)
-    window = ClipWindow(network.size.max_frames) if config is None else _window(config)
+    window = WindowOptions(network.size.max_frames, 0, "picture") if config is None else _window(config)
     relative = config is not None and config.model.root_relative
     model = LiftingModel(network, window, relative, _active(config)).to(device).eval()
     return LoadedTaskModel(model, config, _step(metadata, path), metadata, sha256_file(path))
@@ -75,13 +76,13 @@ def load_action_model(path: str | Path, device: torch.device | str = "cpu") -> L
                         "action")  # fmt: skip
     config = config_of_clips(metadata, path)
     frames = network.backbone.size.max_frames
-    window = ClipWindow(frames, input="person") if config is None else _window(config)
+    window = WindowOptions(frames, 0, "person") if config is None else _window(config)
     model = ActionModel(network, window, _active(config)).to(device).eval()
     return LoadedTaskModel(model, config, _step(metadata, path), metadata, sha256_file(path))
 
 
-def _window(config: ClipExperimentConfig) -> ClipWindow:
-    return ClipWindow(config.model.window, config.model.overlap, config.model.input)
+def _window(config: ClipExperimentConfig) -> WindowOptions:
+    return WindowOptions(config.model.window, config.model.overlap, config.model.input)
 
 
 def _active(config: ClipExperimentConfig | None) -> frozenset[str]:

@@ -17,7 +17,8 @@ from diffhmr.clip_checkpoint import config_of_clips, load_clip_model, save_clip_
 from diffhmr.config import BodyConfig, SamplerConfig
 from diffhmr.config_clips import ClipDataConfig, ClipExperimentConfig, ClipLossConfig, Head
 from diffhmr.errors import UserError
-from diffhmr.models.clip_models import ClipModel, WindowOptions
+from diffhmr.models.clip_models import ClipModel
+from diffhmr.models.clip_windows import WindowOptions
 from diffhmr.models.diffmesh import DiffMesh, DiffMeshHead, DiffMeshSize
 from diffhmr.models.dstformer import DSTformer, DSTformerSize
 from diffhmr.models.motion_diffusion import MotionDiffusion, MotionDiffusionSize

@@ -6,8 +6,7 @@ use the windows overlap and are cross-faded on rotations, and a clip has one sha
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +23,7 @@ from diffhmr.diffusion.temporal_noise import TrackNoise, WindowNoise
 from diffhmr.errors import UserError
 from diffhmr.geometry.clip_frame import normalise_clip
 from diffhmr.geometry.rotation import mean_rotation
-from diffhmr.models.clip_windows import cut_windows, join_windows, window_shares, window_starts
+from diffhmr.models.clip_windows import WindowOptions, cut_windows, join_windows, window_shares, window_starts
 from diffhmr.models.diffmesh import DiffMesh, DiffMeshEstimate, DiffMeshHead, DiffMeshSize
 from diffhmr.models.dstformer import DSTformer, DSTformerSize
 from diffhmr.models.item_random import draw_seed, item_normals, item_uniforms, step_keys
@@ -38,21 +37,6 @@ MeshNetwork: TypeAlias = MotionBertMesh | DiffMesh | DiffMeshRefine | MotionDiff
 _TIME_STREAM, _NOISE_STREAM = 120, 121
 _FRAMES_AT_ONCE = 4096
 """Frames of all windows and hypotheses together that go through a network at once."""
-
-
-@dataclass(frozen=True)
-class WindowOptions:
-    """How a model sees clips.
-
-    Attributes:
-        frames: of a window.
-        overlap: frames shared by the windows of longer clips.
-        input: what of the picture becomes [-1, 1]: its shorter side, or the box of the person in the window.
-    """
-
-    frames: int
-    overlap: int
-    input: Literal["picture", "person"]
 
 
 class ClipModel(nn.Module):

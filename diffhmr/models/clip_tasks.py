@@ -6,7 +6,6 @@ code. Both take batches whose keypoints are in units of the picture and bring th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -18,7 +17,7 @@ from diffhmr.config_clips import BackboneConfig, ClipLossConfig, ClipModelConfig
 from diffhmr.errors import UserError
 from diffhmr.geometry.clip_frame import ClipFrame, normalise_clip
 from diffhmr.models.action_views import VIEWS, ViewOptions, framed, moved
-from diffhmr.models.clip_windows import cut_windows, join_windows, window_shares, window_starts
+from diffhmr.models.clip_windows import WindowOptions, cut_windows, join_windows, window_shares, window_starts
 from diffhmr.models.dstformer import DSTformer, DSTformerSize
 from diffhmr.models.item_random import draw_seed, step_keys
 from diffhmr.models.motion_heads import ActionClassifier, ActionEmbedding, MotionBertAction
@@ -34,21 +33,6 @@ _FLIP = list(H36M17.flip)
 _FRAMES_AT_ONCE = 4096
 
 Terms = dict[str, Tensor]
-
-
-@dataclass(frozen=True)
-class ClipWindow:
-    """How a model sees clips.
-
-    Attributes:
-        frames: that the network sees at once.
-        overlap: frames shared by the windows of longer clips.
-        input: what becomes [-1, 1]: the shorter side of the picture, or the box of the person in the window.
-    """
-
-    frames: int
-    overlap: int = 0
-    input: Literal["picture", "person"] = "picture"
 
 
 class LiftingModel(nn.Module):
@@ -70,7 +54,7 @@ class LiftingModel(nn.Module):
 
     deterministic = True
 
-    def __init__(self, network: DSTformer, window: ClipWindow, root_relative: bool, active: frozenset[str]) -> None:
+    def __init__(self, network: DSTformer, window: WindowOptions, root_relative: bool, active: frozenset[str]) -> None:
         super().__init__()
         self.network = network
         self.window = window
@@ -182,7 +166,7 @@ class ActionModel(nn.Module):
     deterministic = True
 
     def __init__(
-        self, network: MotionBertAction, window: ClipWindow, active: frozenset[str], views: ViewOptions = VIEWS
+        self, network: MotionBertAction, window: WindowOptions, active: frozenset[str], views: ViewOptions = VIEWS
     ) -> None:
         super().__init__()
         self.network = network
@@ -356,8 +340,8 @@ def _size(config: BackboneConfig) -> DSTformerSize:
     return DSTformerSize(**config.model_dump())
 
 
-def _window(config: ClipModelConfig) -> ClipWindow:
-    return ClipWindow(config.window, config.overlap, config.input)
+def _window(config: ClipModelConfig) -> WindowOptions:
+    return WindowOptions(config.window, config.overlap, config.input)
 
 
 def _active(loss: ClipLossConfig | None) -> frozenset[str]:

@@ -2,8 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Literal
+
 import torch
 from torch import Tensor
+
+
+@dataclass(frozen=True)
+class WindowOptions:
+    """How a model sees clips.
+
+    Attributes:
+        frames: of a window.
+        overlap: frames shared by the windows of longer clips.
+        input: what of the picture becomes [-1, 1]: its shorter side, or the box of the person in the window.
+    """
+
+    frames: int
+    overlap: int
+    input: Literal["picture", "person"]
 
 
 def window_starts(frames: int, window: int, overlap: int) -> list[int]:

@@ -16,8 +16,11 @@ from diffhmr.model_file import damaged_header
 from diffhmr.models.clip_tasks import ActionModel, LiftingModel
 from diffhmr.models.clip_windows import WindowOptions
 from diffhmr.models.dstformer import DSTformer
-from diffhmr.models.motion_heads import MotionBertAction
+from diffhmr.models.motion_heads import ActionEmbedding, MotionBertAction
 from diffhmr.motion_checkpoint import load_motion_model, read_motion_metadata
+
+OFFICIAL_EMBEDDING_FRAMES = 100
+"""Of the clips that MotionBERT's one-shot recognition is trained with."""
 
 TaskModel = TypeVar("TaskModel", LiftingModel, ActionModel)
 
@@ -64,7 +67,8 @@ def load_lifting_model(path: str | Path, device: torch.device | str = "cpu") -> 
 def load_action_model(path: str | Path, device: torch.device | str = "cpu") -> LoadedTaskModel[ActionModel]:
     """Build the action model that a file describes and give it the file's weights.
 
-    Imported official weights see the square around the people in windows of the longest clip that they take.
+    Imported official weights see the square around the people, in clips as long as in their training: the longest that
+    they take, or :data:`OFFICIAL_EMBEDDING_FRAMES` frames if they give vectors.
 
     Raises:
         UserError: as :func:`load_lifting_model`.
@@ -76,6 +80,8 @@ def load_action_model(path: str | Path, device: torch.device | str = "cpu") -> L
                         "action")  # fmt: skip
     config = config_of_clips(metadata, path)
     frames = network.backbone.size.max_frames
+    if isinstance(network.head, ActionEmbedding):
+        frames = min(frames, OFFICIAL_EMBEDDING_FRAMES)
     window = WindowOptions(frames, 0, "person") if config is None else _window(config)
     model = ActionModel(network, window, _active(config)).to(device).eval()
     return LoadedTaskModel(model, config, _step(metadata, path), metadata, sha256_file(path))

@@ -36,7 +36,7 @@ from diffhmr.evaluation.clip_predictors import (
     Predictor,
 )
 from diffhmr.evaluation.clip_protocols import MIN_OF, ClipProtocol
-from diffhmr.evaluation.clips import evaluate_clips, number_of
+from diffhmr.evaluation.clips import ClipEvaluation, evaluate_clips, number_of
 from diffhmr.evaluation.data import describe_body, portable
 from diffhmr.evaluation.dump import Dump
 from diffhmr.evaluation.protocols import name_of_run
@@ -120,8 +120,9 @@ def run_clips(
     started = time.monotonic()
     frames = sum(clips.lengths[:total])
     with Dump(output.dump, frames) if output.dump is not None else nullcontext() as dump:
-        baseline = Given() if loaded.refines else None
-        evaluation = evaluate_clips(around.put(loaded.predictor), clips, measurer, options, dump, baseline)
+        evaluation = evaluate_clips(
+            around.put(loaded.predictor), clips, measurer, options, dump, Given() if loaded.refines else None
+        )
         _log.info("evaluated %d frames in %.0f s", evaluation.num_frames, time.monotonic() - started)
         result = {
             "dataset": source.dataset,
@@ -134,9 +135,7 @@ def run_clips(
             "num_frames": evaluation.num_frames,
             "num_samples": num_samples,
             "seed": options.seed,
-            "metrics": evaluation.metrics,
-            **({} if evaluation.baseline is None else {"initial_metrics": evaluation.baseline}),
-            "sequences": evaluation.sequences,
+            **_found(evaluation),
         }
         if dump is not None:
             lengths = clips.lengths[:total]
@@ -149,6 +148,12 @@ def run_clips(
     if output.json is not None:
         write_json(output.json, result)
     return result
+
+
+def _found(evaluation: ClipEvaluation) -> dict[str, Any]:
+    """Its numbers, with those of the parameters that were refined if there are any."""
+    initial = {} if evaluation.baseline is None else {"initial_metrics": evaluation.baseline}
+    return {"metrics": evaluation.metrics, **initial, "sequences": evaluation.sequences}
 
 
 def settings_sha256(config: Experiment) -> str:

@@ -48,10 +48,10 @@ def test_windows_that_follow_each_other_are_the_clip(contest: Contest) -> None:
 
 
 def test_the_ways_are_measured_in_turns(contest: Contest) -> None:
-    spent = measure(contest, 2)
+    spent = measure(contest, 1)
     assert list(spent) == [OURS, PAPER, PAPER_AT_ONCE]
     for way in spent.values():
-        assert len(way.total) == len(way.backbone) == 2
+        assert len(way.total) == len(way.backbone) == 1
         assert all(0 < inside < total for inside, total in zip(way.backbone, way.total, strict=True))
     assert "get_representation" not in vars(contest.ours.network.backbone)
 

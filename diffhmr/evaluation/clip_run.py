@@ -86,6 +86,11 @@ class _Loaded:
     about: dict[str, Any]
     refines: bool = False
 
+    @property
+    def baseline(self) -> Given | None:
+        """What a model that refines has to improve on."""
+        return Given() if self.refines else None
+
 
 def run_clips(
     checkpoint: str | Path,
@@ -120,9 +125,7 @@ def run_clips(
     started = time.monotonic()
     frames = sum(clips.lengths[:total])
     with Dump(output.dump, frames) if output.dump is not None else nullcontext() as dump:
-        evaluation = evaluate_clips(
-            around.put(loaded.predictor), clips, measurer, options, dump, Given() if loaded.refines else None
-        )
+        evaluation = evaluate_clips(around.put(loaded.predictor), clips, measurer, options, dump, loaded.baseline)
         _log.info("evaluated %d frames in %.0f s", evaluation.num_frames, time.monotonic() - started)
         result = {
             "dataset": source.dataset,

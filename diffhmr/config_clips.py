@@ -162,7 +162,7 @@ class ClipSourceConfig(Section):
 
 
 class ClipAugmentConfig(Section):
-    """What is done to clips of files in training; pretraining's corruption has MotionBERT's values."""
+    """What is done to clips of files in training. Pretraining corrupts all clips, by MotionBERT's values."""
 
     flip: float = Field(default=0.5, ge=0, le=1)  # share of mirrored clips
     noise: bool = True  # pretrain: points are moved as by a detector

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import torch
 
+from diffhmr.body.files import find_smpl
 from diffhmr.checkpoint import REPOSITORY, load_checkpoint
 from diffhmr.clip_checkpoint import LoadedClipModel, load_clip_model
 from diffhmr.errors import UserError
@@ -26,6 +27,7 @@ from diffhmr.inference.video.placing import camera_metadata, camera_of, place_tr
 from diffhmr.inference.video.track_result import TrackResult, save_track
 from diffhmr.inference.video.tracking import chosen_tracks, tracks_from_detector, tracks_from_file
 from diffhmr.model_file import IMAGE_MODEL, is_of_format
+from diffhmr.motion_checkpoint import read_motion_metadata
 from diffhmr.render.overlay import MeshRenderer, render_mesh
 
 ModelKind = Literal["diffmesh", "diffhmr"]
@@ -198,7 +200,9 @@ def load_motion_source(options: VideoOptions, device: torch.device | str = "cpu"
         raise UserError("--guidance is for models of pictures (--model diffhmr): leave it out")
     initial = None if options.initial is None else read_initial(options.initial)
     checkpoint = options.checkpoint or CLIP_CHECKPOINT
-    loaded = load_clip_model(checkpoint, device)
+    # Weights of others name no body file: they are SMPL's.
+    imported = "config" not in read_motion_metadata(checkpoint)
+    loaded = load_clip_model(checkpoint, device, find_smpl("neutral") if imported else None)
     _require_fit(loaded, checkpoint, initial)
     return ClipMotionModel(loaded, checkpoint, options.predict, initial)
 

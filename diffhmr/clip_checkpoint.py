@@ -7,6 +7,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -60,6 +61,7 @@ def save_trained(
     step: int,
     *,
     finished: bool = False,
+    dtype: Literal["float32", "float16"] = "float32",
     extra: Mapping[str, str] | None = None,
 ) -> None:
     """Write the network of a training with its settings, atomically.
@@ -67,6 +69,7 @@ def save_trained(
     Args:
         body: whose parameters it gives; None for networks without a body.
         finished: training reached its last step.
+        dtype: of the parameters.
         extra: further metadata.
 
     Raises:
@@ -79,7 +82,7 @@ def save_trained(
         "step": str(step),
         "finished": json.dumps(finished),
     }
-    save_motion_model(path, network, header | dict(extra or {}))
+    save_motion_model(path, network, header | dict(extra or {}), dtype)
 
 
 def save_clip_model(

@@ -20,7 +20,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypeAlias, cast
+from typing import Any, Literal, TypeAlias, cast
 
 import torch
 from torch import Tensor
@@ -44,11 +44,17 @@ MotionModel: TypeAlias = DSTformer | MotionBertMesh | MotionBertAction | DiffMes
 _REQUIRED = ("kind", "variant", "sizes", "body_name", "body_sha256")
 
 
-def save_motion_model(path: str | Path, model: MotionModel, header: Mapping[str, str]) -> None:
+def save_motion_model(
+    path: str | Path,
+    model: MotionModel,
+    header: Mapping[str, str],
+    dtype: Literal["float32", "float16"] = "float32",
+) -> None:
     """Write a network with its weights, atomically.
 
     Args:
         header: ``body_name``, ``body_sha256``, and further metadata such as where the weights come from.
+        dtype: of the parameters; buffers stay in float32, as in :func:`diffhmr.checkpoint.save_model`.
 
     Raises:
         UserError: the folder cannot be written, or a weight is not finite.
@@ -57,7 +63,9 @@ def save_motion_model(path: str | Path, model: MotionModel, header: Mapping[str,
     kind, variant, sizes = _describe(model)
     own = {"kind": kind, "variant": variant, "sizes": json.dumps(sizes)}
     assert not set(header) & set(own), f"reserved metadata: {sorted(set(header) & set(own))}"
+    half = {name for name, _ in model.named_parameters()} if dtype == "float16" else set()
     tensors = {name: value.detach().cpu() for name, value in model.state_dict().items()}
+    tensors = {name: value.half() if name in half else value for name, value in tensors.items()}
     write_model_file(path, MOTION_MODEL, tensors, own | dict(header))
 
 

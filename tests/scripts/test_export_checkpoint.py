@@ -9,10 +9,13 @@ import torch
 
 from diffhmr.body.model import BodyModel
 from diffhmr.checkpoint import load_checkpoint, save_model
+from diffhmr.clip_checkpoint import load_clip_model, save_clip_model
 from diffhmr.command_line import run_command
 from diffhmr.config import ExperimentConfig
+from diffhmr.config_clips import ClipExperimentConfig
 from diffhmr.config_file import config_from_dict, load_config, require_kind
 from diffhmr.models import build_model
+from diffhmr.models.clip_models import build_clip_model
 from scripts import export_checkpoint
 
 
@@ -49,6 +52,27 @@ def test_half_the_size_and_the_same_model(
     assert load_config(tmp_path / "half.yaml", []) == config
     size_of = {name: (tmp_path / name).stat().st_size for name in ("full.safetensors", "half.safetensors")}
     assert size_of["half.safetensors"] < 0.7 * size_of["full.safetensors"]
+
+
+def test_models_of_clips(tmp_path: Path, free_body: BodyModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = {
+        "name": "small",
+        "task": "mesh",
+        "model": {
+            "backbone": {"width": 16, "hidden": 16, "depth": 1, "heads": 2, "features": 16, "max_frames": 16},
+            "denoiser": {"width": 16, "depth": 1, "heads": 2},
+        },
+    }
+    config = require_kind(config_from_dict(settings), ClipExperimentConfig, "test")
+    model = build_clip_model(config.model, free_body, config.loss)
+    save_clip_model(tmp_path / "full.safetensors", model, config, free_body, 5, finished=True)
+    assert call(monkeypatch, tmp_path / "full.safetensors", "--out", tmp_path / "half.safetensors") == 0
+    half = load_clip_model(tmp_path / "half.safetensors")
+    assert half.step == 5 and half.config == config and half.metadata["finished"] == "true"
+    parameters = dict(model.network.named_parameters())
+    for name, value in half.model.network.state_dict().items():
+        original = model.network.state_dict()[name]
+        assert torch.equal(value, original.half().float() if name in parameters else original), name
 
 
 def test_bad_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -35,6 +35,7 @@ from diffhmr.metrics.video import acceleration_error_mm, acceleration_mm, all_va
 _BODIES_AT_ONCE = 64
 _LIMBS = ("elbow", "wrist", "knee", "ankle")
 _PAIRS = {"joints": ("visible_joints", "hidden_joints"), "limbs": ("visible_limbs", "hidden_limbs"),
+          "humaniflow": ("humaniflow_visible", "hidden_limbs"),
           "frames": ("clear_frames", "hidden_frames")}  # fmt: skip
 
 OF_SAMPLES = ("energy_score_mm", "pose_energy_score_mm", "apd_mm", "spread_mm/all")
@@ -165,6 +166,7 @@ class SequenceMeasurer:
             weights |= {
                 "visible_joints": seen & counted, "hidden_joints": ~seen & counted,
                 "visible_limbs": seen & limbs, "hidden_limbs": ~seen & limbs,
+                "humaniflow_visible": (seen | ~limbs) & counted,
                 "clear_frames": clear & counted, "hidden_frames": ~clear & counted,
             }  # fmt: skip
         return measures | {f"spread_mm/{name}": diversity_sums_mm(samples, weight) for name, weight in weights.items()}

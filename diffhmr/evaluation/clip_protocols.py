@@ -104,7 +104,8 @@ class ClipProtocol:
             "min_of_sequence": "the same with one sample chosen for the whole sequence by its mean error",
             "energy_score_mm": f"mean over the joints of {self.joint_set}; equals MPJPE for a single answer",
             "spread_mm": "distance of a joint, relative to the root, to the mean of the random samples; the root "
-            "itself is left out; hidden joints are those that cannot be seen, hidden frames those with such a joint",
+            "itself is left out; hidden joints are those that cannot be seen, hidden frames those with such a joint; "
+            "for HuManiFlow elbows, wrists, knees and ankles alone can be hidden, all other joints are visible",
         }
         if self.subset:
             described["subset"] = f"mpjpe_14_mm and pa_mpjpe_14_mm are of {self.subset}"

@@ -22,7 +22,8 @@ _TRUTH = {"accel_of_prediction_m_per_s2": "accel_of_truth_m_per_s2",
           "jitter_of_prediction_m_per_s3": "jitter_of_truth_m_per_s3"}  # fmt: skip
 _SCORES = {"energy_score_mm": "energy score mm", "apd_mm": "pair distance mm"}
 _SPREAD = {"joints": ("joints", "visible_joints", "hidden_joints"), "limbs": ("limb joints", "visible_limbs",
-           "hidden_limbs"), "frames": ("frames", "clear_frames", "hidden_frames")}  # fmt: skip
+           "hidden_limbs"), "humaniflow": ("HuManiFlow's count", "humaniflow_visible", "hidden_limbs"),
+           "frames": ("frames", "clear_frames", "hidden_frames")}  # fmt: skip
 _OF_SEQUENCE = {"mpjpe_mm": "MPJPE", "pa_mpjpe_mm": "PA-MPJPE", "mpvpe_mm": "MPVPE",
                 "accel_error_mm_per_frame2": "mm/frame^2", "accel_error_m_per_s2": "m/s^2"}  # fmt: skip
 _LABEL, _CELL = 26, 11

@@ -24,8 +24,8 @@ def _result(sequences: int, num_samples: int = 10) -> dict[str, Any]:
         "jitter_of_prediction_m_per_s3": motion, "jitter_of_truth_m_per_s3": 4.567,
         "energy_score_mm": 45.0, "apd_mm": 33.3,
         "spread_mm": {"all": 20.0, "visible_joints": 10.0, "hidden_joints": 30.0, "visible_limbs": 20.0,
-                      "hidden_limbs": 35.0, "clear_frames": None, "hidden_frames": 22.0},
-        "spread_ratio": {"joints": 3.0, "limbs": 1.75, "frames": None},
+                      "hidden_limbs": 35.0, "humaniflow_visible": 14.0, "clear_frames": None, "hidden_frames": 22.0},
+        "spread_ratio": {"joints": 3.0, "limbs": 1.75, "humaniflow": 2.5, "frames": None},
     }  # fmt: skip
     own = {key: metrics[key] for key in ("pa_mpjpe_mm", "mpvpe_mm")}
     accelerations = {f"accel_error_{unit}": {"mode": None, "random": None} for unit in ("mm_per_frame2", "m_per_s2")}
@@ -57,6 +57,7 @@ def test_errors_motion_and_spread() -> None:
     assert _line(text, "acceleration m/s^2") == ["1.23", "2.35", "3.46"]
     assert _line(text, "accel. error mm/frame^2") == ["1.23", "2.35"]
     assert _line(text, "joints") == ["10.0", "30.0", "3.00"] and _line(text, "frames") == ["-", "22.0", "-"]
+    assert _line(text, "HuManiFlow's count") == ["14.0", "35.0", "2.50"]
     assert _line(text, "clip 002") == ["2", "2.0", "40.0", "70.0", "-", "-"]
     assert max(map(len, text.splitlines())) <= 120 and "MPJPE-14" not in text
 

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from diffhmr.body.model import BodyModel
 from diffhmr.body.params import SmplParams
 from diffhmr.errors import UserError
 from diffhmr.evaluation import clip_measures, clips
-from diffhmr.evaluation.clip_data import MeasuredClips, SequenceSet, cut
+from diffhmr.evaluation.clip_data import LabelledSequence, MeasuredClips, SequenceSet, cut
 from diffhmr.evaluation.clip_measures import SequenceMeasurer
 from diffhmr.evaluation.clip_protocols import CLIP_PROTOCOLS, SYNTHETIC_MOTION
 from diffhmr.evaluation.clips import evaluate_clips
@@ -35,6 +36,20 @@ from tests.evaluation.moving_people import (
 
 ANGLE = 0.4
 OFF_MM = 1000 * chord(ANGLE) * (WRIST_M + HAND_M) / 24  # mean over the joints, of which two are off
+
+
+class Seeing(SequenceSet):
+    """Sequences of which ``visible [1, T, 17]`` is known."""
+
+    def __init__(self, sequences: list[LabelledSequence], visible: Tensor) -> None:
+        super().__init__(sequences)
+        self.visible = visible
+
+    def take(self, indices: Any) -> MeasuredClips:
+        taken = super().take(indices)
+        assert taken.batch.targets is not None
+        targets = replace(taken.batch.targets, visible=self.visible)
+        return replace(taken, batch=replace(taken.batch, targets=targets))
 
 
 def _numbers(group: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
@@ -192,18 +207,11 @@ def test_what_is_hidden_spreads_more(free_body: BodyModel) -> None:
     angle = torch.where(hidden, 0.3, 0.1)
     signs = torch.tensor([0.0, 1.0, -1.0])[:, None]
 
-    class Seen(SequenceSet):
-        def take(self, indices: Any) -> MeasuredClips:
-            taken = super().take(indices)
-            assert taken.batch.targets is not None
-            visible = torch.ones(1, frames, 17, dtype=torch.bool)
-            visible[0, hidden, wrist] = False
-            targets = replace(taken.batch.targets, visible=visible)
-            return replace(taken, batch=replace(taken.batch, targets=targets))
-
+    visible = torch.ones(1, frames, 17, dtype=torch.bool)
+    visible[0, hidden, wrist] = False
     measurer = SequenceMeasurer(SYNTHETIC_MOTION, Bodies(free_body, {}), (1, 2))
     oracle = Oracle(lambda params, clips: bend(params, signs * angle), deterministic=False)  # noqa: ARG005
-    metrics = evaluate_clips(oracle, Seen([sequence(frames)]), measurer, EvaluationOptions()).metrics
+    metrics = evaluate_clips(oracle, Seeing([sequence(frames)], visible), measurer, EvaluationOptions()).metrics
     spread, ratio = metrics["spread_mm"], metrics["spread_ratio"]
     # The mean of both lies on the middle of the chord: the distance is sin(angle) times that from the axis.
     assert ratio["frames"] == pytest.approx(np.sin(0.3) / np.sin(0.1), rel=1e-3)
@@ -213,6 +221,22 @@ def test_what_is_hidden_spreads_more(free_body: BodyModel) -> None:
     assert spread["all"] == pytest.approx((46 * spread["visible_limbs"] + 2 * spread["hidden_limbs"]) / 96, rel=1e-2)
     assert spread["all"] == pytest.approx((2 * spread["hidden_frames"] + 4 * spread["clear_frames"]) / 6, rel=1e-4)
     assert ratio["limbs"] < ratio["joints"]
+
+
+def test_of_humaniflow_only_limbs_are_hidden(free_body: BodyModel) -> None:
+    """Its visible joints are the visible ones and the hidden trunk, each joint once."""
+    visible = torch.ones(1, 6, 17, dtype=torch.bool)
+    names = SYNTHETIC_MOTION.joints.joint_names
+    visible[0, :4, [names.index(name) for name in ("left_wrist_h36m17", "nose_h36m17", "left_hip_h36m17")]] = False
+    oracle = Oracle(lambda params, clips: bend(params, torch.tensor([0.0, 0.2, -0.1])[:, None]), deterministic=False)  # noqa: ARG005
+    measurer = SequenceMeasurer(SYNTHETIC_MOTION, Bodies(free_body, {}), (1, 2))
+    metrics = evaluate_clips(oracle, Seeing([sequence(6)], visible), measurer, EvaluationOptions()).metrics
+    spread = metrics["spread_mm"]
+    visible_sum = 84 * spread["visible_joints"] + 12 * spread["hidden_joints"] - 4 * spread["hidden_limbs"]
+    assert spread["humaniflow_visible"] == pytest.approx(visible_sum / 92, rel=1e-4)
+    assert spread["humaniflow_visible"] != pytest.approx(spread["visible_joints"], rel=1e-3)
+    ratio = spread["hidden_limbs"] / spread["humaniflow_visible"]
+    assert metrics["spread_ratio"]["humaniflow"] == pytest.approx(ratio)
 
 
 def test_the_truth_is_on_the_body_that_the_protocol_says(neutral: BodyModel, gendered: dict[str, BodyModel]) -> None:

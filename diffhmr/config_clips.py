@@ -219,8 +219,8 @@ class ClipExperimentConfig(Experiment):
     """Everything that defines a training run on clips; stored inside its checkpoints."""
 
     task: Task
-    # A motion model file whose backbone is the start, and whose head too if it is of the same kind and sizes.
-    init: Path | None = Field(default=None, strict=False)
+    init: Path | None = Field(default=None, strict=False)  # a motion model file whose backbone is the start
+    init_head: bool = True  # its head too, if it is of the same kind and sizes
     model: ClipModelConfig = ClipModelConfig()
     loss: ClipLossConfig = ClipLossConfig()
     data: ClipDataConfig = ClipDataConfig()

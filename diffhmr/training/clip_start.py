@@ -16,12 +16,13 @@ from diffhmr.motion_checkpoint import MotionModel, load_motion_model
 _log = logging.getLogger(__name__)
 
 
-def load_start(path: Path, network: MotionModel) -> None:
+def load_start(path: Path, network: MotionModel, with_head: bool = True) -> None:
     """Give ``network`` the backbone of a motion model file, and the head too if it is of the same kind and sizes.
 
     Args:
         path: of the file; it may hold a network of any task.
         network: takes the weights.
+        with_head: False: the backbone only, whatever the head in the file is.
 
     Raises:
         UserError: the file cannot be used, or its backbone has other sizes.
@@ -36,7 +37,7 @@ def load_start(path: Path, network: MotionModel) -> None:
                 f"set it to {there} or give another init"
             )
     own_backbone.load_state_dict(backbone.state_dict())
-    if given is backbone or network is own_backbone:
+    if not with_head or given is backbone or network is own_backbone:
         _log.info("starting with the backbone of %s", path)
     elif _alike(given, network):
         network.load_state_dict(given.state_dict())

@@ -124,7 +124,7 @@ class ClipTask(Generic[Model, Batch]):
         if self._parts.set_statistics is not None:
             self._parts.set_statistics()
         if self.config.init is not None:
-            load_start(self.config.init, _network_of(self.model))
+            load_start(self.config.init, _network_of(self.model), self.config.init_head)
 
     def restore(self, folder: Path, step: int) -> None:
         """There is nothing beside the state and the model file."""

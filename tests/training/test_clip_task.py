@@ -179,6 +179,10 @@ def test_start_from_a_backbone_or_from_everything(tmp_path: Path, caplog: pytest
     assert_equal(started(config, tmp_path / "mesh.safetensors"), whole)
     assert "starting with backbone and head of" in caplog.text
 
+    network = started(config.model_copy(update={"init_head": False}), tmp_path / "mesh.safetensors")
+    assert_equal(network.backbone, whole.backbone)
+    assert_equal(network.head, untouched.model.network.head)
+
     for sections in ({"head": "motionbert", "hidden": 16}, {"head": "paper"}, {"head": "ours"}):
         network = started(make_clip_config(tmp_path, model=sections), tmp_path / "mesh.safetensors")
         assert_equal(network.backbone, whole.backbone)

@@ -27,7 +27,7 @@ from diffhmr.models.clip_windows import WindowOptions, cut_windows, join_windows
 from diffhmr.models.diffmesh import DiffMesh, DiffMeshEstimate, DiffMeshHead, DiffMeshSize
 from diffhmr.models.dstformer import DSTformer, DSTformerSize
 from diffhmr.models.item_random import draw_seed, item_normals, item_uniforms, step_keys
-from diffhmr.models.motion_diffusion import STATE_DIM, MotionDiffusion, MotionDiffusionSize
+from diffhmr.models.motion_diffusion import STATE_DIM, MotionCondition, MotionDiffusion, MotionDiffusionSize
 from diffhmr.models.motion_heads import ClipEstimate, MeshHead, MotionBertMesh
 from diffhmr.models.motion_refine import DiffMeshRefine, RefineHead, shape_of_clip
 from diffhmr.models.point_estimator import without_autocast
@@ -37,6 +37,8 @@ MeshNetwork: TypeAlias = MotionBertMesh | DiffMesh | DiffMeshRefine | MotionDiff
 _TIME_STREAM, _NOISE_STREAM = 120, 121
 _FRAMES_AT_ONCE = 4096
 """Frames of all windows and hypotheses together that go through a network at once."""
+_ANSWER_STEPS = 3
+"""Steps to the single answer: from zero noise more of them lead to the same place, in contrast to random hypotheses."""
 
 
 class ClipModel(nn.Module):
@@ -261,20 +263,41 @@ class ClipModel(nn.Module):
             estimate: ClipEstimate = self.network.head(features, *given)
             return estimate.rotations.unsqueeze(0), estimate.betas
         assert track is not None
-        network, count, window = self.network, len(features), features.shape[1]
-        condition = network.condition(features)
-        rows = [k for _ in range(count) for k in range(num_samples)]
-        noise = WindowNoise(track, rows, [start for start in starts for _ in range(num_samples)], window)
+        condition = self.network.condition(features)
+        groups = {sampler.steps: list(range(num_samples))}
+        if sampler.name != "ddpm" and sampler.eta == 0 and sampler.steps > _ANSWER_STEPS:
+            groups = {_ANSWER_STEPS: [0], sampler.steps: list(range(1, num_samples))}
+        states = [
+            self._denoised(condition, track, starts, hypotheses, sampler.model_copy(update={"steps": steps}))
+            for steps, hypotheses in groups.items()
+            if hypotheses
+        ]
+        state = torch.cat(states, dim=1)
+        betas = condition.betas[:, None, None].expand(*state.shape[:3], -1)
+        return self.network.decode(state, betas).rotations.transpose(0, 1), condition.betas
+
+    def _denoised(
+        self,
+        condition: MotionCondition,
+        track: TrackNoise,
+        starts: list[int],
+        hypotheses: list[int],
+        sampler: SamplerConfig,
+    ) -> Tensor:
+        """States ``[N, S, W, D]`` of the S ``hypotheses`` for N windows, from their noise in ``track``."""
+        network = self.network
+        assert isinstance(network, MotionDiffusion)
+        count, window = condition.mean.shape[:2]
+        rows = hypotheses * count
+        noise = WindowNoise(track, rows, [start for start in starts for _ in hypotheses], window)
 
         def denoise(x_t: Tensor, t: Tensor) -> Tensor:
             states, times = x_t.unflatten(0, (count, -1)), t.unflatten(0, (count, -1))
             return network.denoise(states, times, condition).flatten(0, 1)
 
-        start = noise.draw((window, STATE_DIM), features.device)
+        start = noise.draw((window, STATE_DIM), condition.mean.device)
         state = sampling.sample(sampler.name, denoise, network.process, start, sampler.steps, noise, eta=sampler.eta)
-        betas = condition.betas[:, None, None].expand(count, num_samples, window, -1)
-        params = network.decode(state.unflatten(0, (count, num_samples)), betas)
-        return params.rotations.transpose(0, 1), condition.betas
+        return state.unflatten(0, (count, len(hypotheses)))
 
     def _features(self, x: Tensor) -> Tensor:
         """``[N, W, 17, C]`` float32 of the network's input ``x [N, W, 17, 3]``."""

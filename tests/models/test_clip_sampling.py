@@ -26,6 +26,7 @@ from tests.models.small_clips import MESH_HEADS, OVERLAP, WINDOW, clip_batch, cl
 SAMPLER = SamplerConfig(steps=3)
 SAMPLERS = (
     SAMPLER,
+    SamplerConfig(steps=6),
     SamplerConfig(name="ddim", steps=3),
     SamplerConfig(name="ddim", steps=3, eta=0.7),
     SamplerConfig(name="ddpm", steps=3),
@@ -76,6 +77,19 @@ def test_hypothesis_k_is_the_same_however_many_there_are(sampler: SamplerConfig,
     first = many.params.map(lambda value: value[:, :1])
     _assert_same(other.params.map(lambda value: value[:, :1]), first)
     assert (geodesic_distance(other.params.rotations, many.params.rotations)[:, 1:].amax((2, 3)) > 0.05).all()
+
+
+def test_the_single_answer_takes_few_steps(toy_body: BodyModel) -> None:
+    """The random hypotheses take all of them, and those of a sampler with noise on its way do too."""
+    model, batch = clip_model(toy_body, "ours"), _keypoints(1, 2 * WINDOW)
+    few, many = (model.sample(batch, 2, SamplerConfig(steps=steps), 0).params for steps in (3, 9))
+    torch.testing.assert_close(few.rotations[:, 0], many.rotations[:, 0], atol=2e-5, rtol=0)
+    assert (few.rotations[:, 1] - many.rotations[:, 1]).abs().max() > 1e-3
+    for sampler in (SamplerConfig(name="ddpm", steps=9), SamplerConfig(name="ddim", steps=9, eta=1.0)):
+        few, many = (
+            model.sample(batch, 1, sampler.model_copy(update={"steps": steps}), 0).params for steps in (3, 9)
+        )  # fmt: skip
+        assert not torch.equal(few.rotations, many.rotations)
 
 
 @pytest.mark.parametrize("head", MESH_HEADS)

@@ -270,8 +270,8 @@ def parse_arguments() -> argparse.Namespace:
     which.add_argument("--config", type=Path, metavar="FILE", help="measure its model, with random weights")
     data_help = "measure reading and cropping N pictures instead of a model (default: %(const)s)"
     which.add_argument("--data", type=int, nargs="?", const=DATA_FILES, metavar="N", help=data_help)
-    video_help = "measure models of clips: small (default), the sizes of configs/mesh_synthetic.yaml; chain, but the "
-    video_help += "official ones for DiffMesh's chain; official, those for everything"
+    video_help = "measure models of clips: small (default), the sizes of configs/mesh_synthetic.yaml; chain, those of "
+    video_help += "configs/diffmesh_synthetic.yaml, official for DiffMesh's chain; official, those for everything"
     which.add_argument("--video", choices=get_args(Sizes), nargs="?", const="small", help=video_help)
     memory_help = "measure the demo's memory on the keypoints of T frames (default: %(const)s)"
     which.add_argument("--video-memory", type=int, nargs="?", const=MEMORY_FRAMES, metavar="T", help=memory_help)

@@ -53,8 +53,13 @@ from scripts.video_sample.detector import alphapose_entries, detected_points
 from scripts.video_sample.stage import before_camera, joints_of
 
 Sizes = Literal["small", "chain", "official"]
-"""Those of ``configs/mesh_synthetic.yaml``; these with DiffMesh's chain in its own; MotionBERT's and DiffMesh's."""
-CONFIG = REPOSITORY / "configs/mesh_synthetic.yaml"
+"""Those of the comparison of heads; those of the shipped model, with DiffMesh's chain in its own size; MotionBERT's and
+DiffMesh's with the windows of the shipped model."""
+CONFIGS: dict[Sizes, Path] = {
+    "small": REPOSITORY / "configs/mesh_synthetic.yaml",
+    "chain": REPOSITORY / "configs/diffmesh_synthetic.yaml",
+    "official": REPOSITORY / "configs/diffmesh_synthetic.yaml",
+}
 CLIP_FRAMES = 243
 MEMORY_FRAMES = 18_000  # ten minutes
 PAPER_WINDOW = 16
@@ -96,7 +101,7 @@ class Spent:
 
 def make_contest(sizes: Sizes, device: torch.device, frames: int = CLIP_FRAMES) -> Contest:
     """Untrained models with ``sizes``, see :data:`Sizes`."""
-    config = require_kind(load_config(CONFIG), ClipExperimentConfig, CONFIG)
+    config = require_kind(load_config(CONFIGS[sizes]), ClipExperimentConfig, CONFIGS[sizes])
     settings = config.model
     if sizes != "small":
         settings = settings.model_copy(update={"chain": ChainConfig()})
@@ -237,8 +242,8 @@ def write_keypoints(path: Path, frames: int) -> None:
 
 
 def write_model(path: Path) -> None:
-    """An untrained model of ``configs/mesh_synthetic.yaml``: memory does not depend on what the weights are."""
-    config = require_kind(load_config(CONFIG), ClipExperimentConfig, CONFIG)
+    """An untrained model of ``configs/diffmesh_synthetic.yaml``: memory does not depend on what the weights are."""
+    config = require_kind(load_config(CONFIGS["chain"]), ClipExperimentConfig, CONFIGS["chain"])
     body = load_body(config.body.path)
     torch.manual_seed(0)
     save_clip_model(path, build_clip_model(config.model, body, config.loss), config, body, 0)

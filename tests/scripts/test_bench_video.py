@@ -10,10 +10,13 @@ import torch
 
 from diffhmr.command_line import run_command
 from diffhmr.config import SamplerConfig
+from diffhmr.config_clips import ClipExperimentConfig
+from diffhmr.config_file import load_config
 from diffhmr.errors import UserError
 from diffhmr.inference.keypoint_files import read_tracks
+from diffhmr.models.motion_diffusion import MotionDiffusion
 from scripts import bench, bench_video
-from scripts.bench_video import OURS, PAPER, PAPER_AT_ONCE, Contest, make_contest, measure
+from scripts.bench_video import CONFIGS, OURS, PAPER, PAPER_AT_ONCE, Contest, make_contest, measure
 
 CPU = torch.device("cpu")
 
@@ -56,13 +59,17 @@ def test_the_ways_are_measured_in_turns(contest: Contest) -> None:
     assert "get_representation" not in vars(contest.ours.network.backbone)
 
 
-def test_the_chain_can_have_its_official_size(monkeypatch: pytest.MonkeyPatch, contest: Contest) -> None:
+def test_the_shipped_sizes_against_the_official_chain(monkeypatch: pytest.MonkeyPatch, contest: Contest) -> None:
     monkeypatch.setattr(bench_video, "SyntheticClips", lambda *_: [contest.clip])
     larger = make_contest("chain", CPU)
     count = bench_video._count
     assert count(larger.paper) > 3 * count(contest.paper)
     assert count(larger.paper.network.backbone) == count(contest.paper.network.backbone)
-    assert count(larger.ours) == count(contest.ours)
+    shipped = load_config(CONFIGS["chain"])
+    assert isinstance(shipped, ClipExperimentConfig) and shipped.name == "diffmesh_synthetic"
+    assert larger.ours.windows.frames == shipped.model.window
+    network = larger.ours.network
+    assert isinstance(network, MotionDiffusion) and network.size.width == shipped.model.denoiser.width
 
 
 def test_the_report_says_ratios(

@@ -60,6 +60,7 @@ class ClipDenoiserConfig(Section):
 
     width: int = Field(default=256, gt=0)
     head_blocks: int = Field(default=3, ge=0)  # residual layers of a frame's token before its estimate
+    shortcut: bool = False  # a shallow way to the estimate beside the token: learns faster on a trained backbone
     depth: int = Field(default=4, gt=0)
     heads: int = Field(default=4, gt=0)
     steps: int = Field(default=1000, gt=0)

@@ -33,7 +33,7 @@ Schedule = Literal["cosine", "linear"]
 STATE_DIM = PART_SIZES["pose"]
 _EMBEDDING_DIM, _SINUSOID_DIM = 128, 64
 _LARGEST = 10_000
-_HEAD_GAIN, _BRANCH_GAIN, _OUTPUT_GAIN = 0.1, 0.5, 0.1
+_HEAD_GAIN, _SHORTCUT_GAIN, _BRANCH_GAIN, _OUTPUT_GAIN = 0.1, 0.01, 0.5, 0.1
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,7 @@ class MotionDiffusionSize:
     Attributes:
         width: of a frame's token.
         head_blocks: residual layers of each frame's token behind the backbone.
+        shortcut: see :class:`EstimateHead`.
         depth, heads: of the denoiser.
         steps, schedule, target: of the process.
         noise_frames, noise_white: of the noise, see :class:`TemporalNoise`.
@@ -56,6 +57,7 @@ class MotionDiffusionSize:
 
     width: int = 256
     head_blocks: int = 3
+    shortcut: bool = False
     depth: int = 4
     heads: int = 4
     steps: int = 1000
@@ -120,7 +122,7 @@ class MotionDiffusion(nn.Module):
             schedule = cosine_schedule(size.steps) if size.schedule == "cosine" else linear_schedule(size.steps)
             self.process = Process(schedule, size.target)
             self.noise = TemporalNoise(size.noise_frames, size.noise_white)
-        self.head = EstimateHead(backbone.size.features, size.width, size.head_blocks)
+        self.head = EstimateHead(backbone.size.features, size.width, size.head_blocks, size.shortcut)
         self.spread = SpreadHead(size.width, STATE_DIM)
         self.condition_in = nn.Linear(size.width + STATE_DIM, size.width)
         self.denoiser = TemporalDenoiser(size.width, size.depth, size.heads, backbone.size.max_frames)
@@ -188,12 +190,14 @@ class EstimateHead(nn.Module):
         features: C of the backbone's features.
         width: of a token.
         blocks: residual layers.
+        shortcut: a second way from the features to the pose, a layer per joint and one for all, as in DiffMesh. On a
+            trained backbone it has learned what there is to read off while the layers of the token still begin.
     """
 
     mean_pose: Tensor
     mean_shape: Tensor
 
-    def __init__(self, features: int, width: int, blocks: int) -> None:
+    def __init__(self, features: int, width: int, blocks: int, shortcut: bool = False) -> None:
         super().__init__()
         self.token = nn.Linear(NUM_JOINTS * features, width, bias=False)
         # Over the frames of all clips: at first the features hardly differ from frame to frame, and a norm of each
@@ -205,6 +209,11 @@ class EstimateHead(nn.Module):
         for layer in (self.pose, self.shape):
             nn.init.xavier_uniform_(layer.weight, gain=_HEAD_GAIN)
             nn.init.zeros_(layer.bias)
+        self.shortcut: nn.Sequential | None = None
+        if shortcut:
+            whole = nn.Linear(NUM_JOINTS * features, STATE_DIM, bias=False)
+            nn.init.xavier_uniform_(whole.weight, gain=_SHORTCUT_GAIN)
+            self.shortcut = nn.Sequential(nn.Linear(features, features), nn.ReLU(), nn.Flatten(2), whole)
         self.register_buffer("mean_pose", matrix_to_rot6d_columns(torch.eye(3)).repeat(STATE_DIM // 6))
         self.register_buffer("mean_shape", torch.zeros(NUM_BETAS))
 
@@ -218,7 +227,10 @@ class EstimateHead(nn.Module):
         tokens = functional.gelu(self.norm(projected.flatten(0, 1)).unflatten(0, projected.shape[:2]))
         for block in self.blocks:
             tokens = block(tokens)
-        return tokens, self.pose(tokens), self.shape(tokens.mean(1)) + self.mean_shape
+        pose = self.pose(tokens)
+        if self.shortcut is not None:
+            pose = pose + self.shortcut(features)
+        return tokens, pose, self.shape(tokens.mean(1)) + self.mean_shape
 
 
 class _FrameBlock(nn.Module):

@@ -57,10 +57,14 @@ def test_terms_are_those_with_a_weight(head: Head, toy_body: BodyModel) -> None:
         torch.testing.assert_close(some[left], terms[left].mean())
 
 
-@pytest.mark.parametrize(("head", "frame"), [*((head, "parent") for head in MESH_HEADS), ("ours", "camera")])
-def test_every_trainable_parameter_has_a_gradient(head: Head, frame: str, toy_body: BodyModel) -> None:
+@pytest.mark.parametrize(
+    ("head", "frame", "shortcut"),
+    [*((head, "parent", False) for head in MESH_HEADS), ("ours", "camera", False), ("ours", "camera", True)],
+)
+def test_every_trainable_parameter_has_a_gradient(head: Head, frame: str, shortcut: bool, toy_body: BodyModel) -> None:
     """After one step with the default weights; of biases before a batch norm only rounding is left."""
-    model = new_clip_model(toy_body, head, rotations=frame).train()
+    denoiser = clip_settings(head).denoiser.model_copy(update={"shortcut": shortcut})
+    model = new_clip_model(toy_body, head, rotations=frame, denoiser=denoiser).train()
     weights = ClipLossConfig().model_dump()
     total = sum(weights[name] * value for name, value in model.loss(clip_batch(4), generator()).items())
     assert isinstance(total, Tensor)
@@ -76,6 +80,7 @@ def test_every_trainable_parameter_has_a_gradient(head: Head, frame: str, toy_bo
         assert largest < 1e-6 if name in before_a_norm else largest > 1e-10, (name, largest)
         trained.add(name)
     frozen = {name for name, _ in model.named_parameters()} - trained
+    assert any("shortcut" in name for name in trained) == shortcut
     if head != "released":
         assert frozen == BACKBONES_OWN_HEAD
         return

@@ -98,6 +98,23 @@ def test_the_denoiser_sees_the_estimate_as_a_state(frame: RotationFrame) -> None
     assert condition.spread.shape == (2, FRAMES, STATE_DIM) and (condition.spread > 0).all()
 
 
+@torch.no_grad()
+def test_the_shortcut_adds_to_the_pose_of_the_token() -> None:
+    """A layer for each joint alone, then one for all; the tokens and the shape do not know of it."""
+    with_it, features = _model(shortcut=True), _features(2, FRAMES)
+    without = _model()
+    missing = without.head.load_state_dict(with_it.head.state_dict(), strict=False).unexpected_keys
+    assert missing == ["shortcut.0.weight", "shortcut.0.bias", "shortcut.3.weight"]
+    (tokens, pose, betas), (own_tokens, own_pose, own_betas) = with_it.head(features), without.head(features)
+    assert torch.equal(tokens, own_tokens) and torch.equal(betas, own_betas)
+    layers = with_it.head.shortcut
+    assert layers is not None
+    joints = [(layers[0].weight @ features[..., joint, :, None]).squeeze(-1) + layers[0].bias for joint in range(17)]
+    added = torch.cat(joints, dim=-1).relu() @ layers[3].weight.T
+    torch.testing.assert_close(pose - own_pose, added, atol=1e-5, rtol=1e-5)
+    assert added.abs().max() > 1e-3
+
+
 def _silent(model: MotionDiffusion) -> MotionDiffusion:
     nn.init.zeros_(model.denoiser.out.weight)
     nn.init.zeros_(model.denoiser.out.bias)

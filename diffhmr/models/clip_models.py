@@ -37,7 +37,7 @@ MeshNetwork: TypeAlias = MotionBertMesh | DiffMesh | DiffMeshRefine | MotionDiff
 _TIME_STREAM, _NOISE_STREAM = 120, 121
 _FRAMES_AT_ONCE = 4096
 """Frames of all windows and hypotheses together that go through a network at once."""
-_ANSWER_STEPS = 3
+ANSWER_STEPS = 3
 """Steps to the single answer: from zero noise more of them lead to the same place, in contrast to random hypotheses."""
 
 
@@ -265,8 +265,8 @@ class ClipModel(nn.Module):
         assert track is not None
         condition = self.network.condition(features)
         groups = {sampler.steps: list(range(num_samples))}
-        if sampler.name != "ddpm" and sampler.eta == 0 and sampler.steps > _ANSWER_STEPS:
-            groups = {_ANSWER_STEPS: [0], sampler.steps: list(range(1, num_samples))}
+        if sampler.name != "ddpm" and sampler.eta == 0 and sampler.steps > ANSWER_STEPS:
+            groups = {ANSWER_STEPS: [0], sampler.steps: list(range(1, num_samples))}
         states = [
             self._denoised(condition, track, starts, hypotheses, sampler.model_copy(update={"steps": steps}))
             for steps, hypotheses in groups.items()

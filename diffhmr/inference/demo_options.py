@@ -80,7 +80,8 @@ def _add_common(parser: CommandParser) -> None:
     add("--checkpoint", type=Path, metavar="FILE", help="default: the shipped model for what is given")
     samples = f"hypotheses per person (default: {_PHOTO_SAMPLES}, of videos {_VIDEO_SAMPLES})"
     add("--num-samples", type=int, metavar="N", help=samples)
-    add("--steps", type=int, metavar="K", help="of the sampler (default: what the checkpoint says)")
+    steps_help = "of the sampler (default: what the checkpoint says); the single answer for a clip takes 3 at most"
+    add("--steps", type=int, metavar="K", help=steps_help)
     add("--seed", type=int, default=0, metavar="S", help="of the random samples (default: %(default)s)")
     add("--guidance", type=float, metavar="W", help="pull to the keypoints (default: 1; not of diffmesh)")
     add("--focal-px", type=float, metavar="F", help="focal length (default: the picture's diagonal, a guess)")

@@ -172,7 +172,8 @@ class ClipModel(nn.Module):
         Args:
             batch: B clips of T frames.
             num_samples: S hypotheses for each.
-            sampler: how noise becomes a hypothesis; not used by deterministic models.
+            sampler: how noise becomes a hypothesis; not used by deterministic models. To the single answer it takes
+                :data:`ANSWER_STEPS` steps at most, unless noise comes on the way (ddpm, eta above 0).
             seed: of the noise.
 
         Raises:

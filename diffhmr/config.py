@@ -185,6 +185,11 @@ class DataConfig(Section):
     val_items: int = Field(default=500, gt=0, lt=2**63)
     test_items: int = Field(default=2000, gt=0, lt=2**63)
 
+    @property
+    def validates_on_test(self) -> bool:
+        """Whether the validation people are a test set, going by the name of their label file."""
+        return self.validation is not None and "test" in self.validation.labels.stem.lower()
+
     @model_validator(mode="after")
     def _sources_fit(self) -> DataConfig:
         if self.kind == "synthetic":

@@ -155,6 +155,11 @@ class ClipSourceConfig(Section):
     weight: float | None = Field(default=None, gt=0, le=1)
     resolution: int | None = Field(default=None, gt=0)  # mesh_det: all pictures count as squares; null: their own sizes
 
+    @property
+    def is_test(self) -> bool:
+        """Whether the clips are those of a test set; NTU's test sets are called xsub_val and the like."""
+        return self.split == "test" or (self.format == "pyskl" and self.split.endswith("_val"))
+
     @model_validator(mode="after")
     def _resolution_is_used(self) -> ClipSourceConfig:
         if self.resolution is not None and self.format != "mesh_det":
@@ -196,6 +201,11 @@ class ClipDataConfig(Section):
     sources: tuple[ClipSourceConfig, ...] = Field(default=(), strict=False)
     validation: ClipSourceConfig | None = None
     augment: ClipAugmentConfig = ClipAugmentConfig()
+
+    @property
+    def validates_on_test(self) -> bool:
+        """Whether the validation clips are those of a test set."""
+        return self.validation is not None and self.validation.is_test
 
     @model_validator(mode="after")
     def _sources_fit(self) -> ClipDataConfig:

@@ -106,6 +106,15 @@ def is_of_format(path: str | Path, model_format: ModelFormat) -> bool:
         return False
 
 
+def read_header(path: str | Path) -> dict[str, str]:
+    """The header of a model file of whatever format.
+
+    Raises:
+        UserError: it is missing or truncated.
+    """
+    return _open(path, IMAGE_MODEL, False)[1]
+
+
 def damaged_header(path: str | Path, fields: Iterable[str]) -> UserError:
     """The error of a file whose header has no usable ``fields``."""
     return UserError(f"{path} has a damaged header ({', '.join(fields)}); get the file again")

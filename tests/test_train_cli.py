@@ -188,7 +188,8 @@ def test_an_interrupted_run_can_be_resumed_as_it_was_only(
     assert "is not empty; continue that run with --resume" in capsys.readouterr().err
     assert call(monkeypatch, *command, "--resume") == 0
     assert load_state(folder / "state.pt").step == 10
-    assert {path.name for path in folder.iterdir()} == {"config.yaml", "model.safetensors", "state.pt", "tensorboard"}
+    files = {"config.yaml", "model.safetensors", "best.safetensors", "state.pt", "tensorboard"}
+    assert {path.name for path in folder.iterdir()} == files
     state = (folder / "state.pt").read_bytes()
     (folder / "state.pt").write_bytes(state[:1000])
     assert call(monkeypatch, *command, "--resume") == 2

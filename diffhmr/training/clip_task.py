@@ -13,7 +13,7 @@ Its model is a :class:`diffhmr.training.task.Learner` with the attributes ``netw
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
@@ -37,8 +37,12 @@ from diffhmr.training.data import Batch, BatchDataset
 from diffhmr.training.lifting_report import LiftingReport
 from diffhmr.training.mesh_report import MeshReport
 from diffhmr.training.processes import Processes
+from diffhmr.training.selection import Criterion
 from diffhmr.training.task import Model, Task
 
+MESH_CRITERION = Criterion(("mode_mpvpe_mm",))
+LIFTING_CRITERION = Criterion(("mpjpe_mm", "mpjpe_units", "reprojection_units"))
+ACTION_CRITERION = Criterion(("top1", "nearest"), higher=True)
 _STATISTICS_CHUNK = 32
 
 _Reported = TypeVar("_Reported", bound=nn.Module, contravariant=True)
@@ -80,6 +84,7 @@ class ClipParts(Generic[Model, Batch]):
         dataset: the training items. Training takes item i of step n as number ``n * batch_size + i`` modulo its length:
             a data set whose items depend on the progress has at least as many as the run takes.
         make_report: called when something is to be reported for the first time, in the main process only.
+        criterion: which of the report's scores chooses the best model.
         set_statistics: gives the model the statistics of the training data before its first step, or None.
         predicts_body: SMPL parameters come out, and the model file names the body that they belong to.
     """
@@ -87,6 +92,7 @@ class ClipParts(Generic[Model, Batch]):
     model: Model
     dataset: BatchDataset[Batch]
     make_report: Callable[[], ClipReport[Model]]
+    criterion: Criterion
     set_statistics: Callable[[], None] | None = None
     predicts_body: bool = False
 
@@ -150,10 +156,18 @@ class ClipTask(Generic[Model, Batch]):
             self._report = self._parts.make_report()
         return self._report
 
-    def save(self, path: Path, model: Model, step: int, *, finished: bool) -> None:
+    @property
+    def criterion(self) -> Criterion | None:
+        """That of the task, unless the validation clips are a test set."""
+        return None if self.config.data.validates_on_test else self._parts.criterion
+
+    def save(self, path: Path, model: Model, step: int, *, finished: bool, extra: Mapping[str, str]) -> None:
         """Write the model file ``path``."""
         body = self.body if self._parts.predicts_body else None
-        save_trained(path, _network_of(model), self.config, body, step, finished=finished)
+        save_trained(path, _network_of(model), self.config, body, step, finished=finished, extra=extra)
+
+    def save_beside(self, folder: Path, step: int) -> None:
+        """There is nothing beside the state and the model file."""
 
     def forget_others(self, folder: Path, step: int) -> None:
         """There is nothing beside the state and the model file."""
@@ -189,7 +203,7 @@ def _mesh_parts(setting: ClipSetting) -> ClipParts[ClipModel, ClipBatch]:
         rotations, betas = frames_for_statistics(dataset, config.train.statistics_items)
         model.set_statistics(rotations.to(device), betas.to(device))
 
-    return ClipParts(model, dataset, make_report, set_statistics, predicts_body=True)
+    return ClipParts(model, dataset, make_report, MESH_CRITERION, set_statistics, predicts_body=True)
 
 
 def _lifting_parts(setting: ClipSetting) -> ClipParts[LiftingModel, LiftingBatch]:
@@ -200,7 +214,7 @@ def _lifting_parts(setting: ClipSetting) -> ClipParts[LiftingModel, LiftingBatch
         clips = build_lifting_dataset(config, setting.data_body, "val")
         return LiftingReport(clips, setting.body.v_template.device)
 
-    return ClipParts(build_lifting_model(config.model, config.loss), dataset, make_report)
+    return ClipParts(build_lifting_model(config.model, config.loss), dataset, make_report, LIFTING_CRITERION)
 
 
 def _action_parts(setting: ClipSetting) -> ClipParts[ActionModel, ActionBatch]:
@@ -211,7 +225,7 @@ def _action_parts(setting: ClipSetting) -> ClipParts[ActionModel, ActionBatch]:
         clips = build_action_dataset(config, setting.data_body, "val")
         return ActionReport(clips, setting.body.v_template.device)
 
-    return ClipParts(build_action_model(config.model, config.loss), dataset, make_report)
+    return ClipParts(build_action_model(config.model, config.loss), dataset, make_report, ACTION_CRITERION)
 
 
 def _network_of(model: nn.Module) -> MotionModel:

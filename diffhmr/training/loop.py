@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Generic, NoReturn, cast
 
@@ -26,6 +26,7 @@ from diffhmr.training.build import build_task
 from diffhmr.training.data import Batch, StepSlice, step_batches
 from diffhmr.training.log import MeanOfTerms, RunLog
 from diffhmr.training.processes import Processes, join_processes
+from diffhmr.training.selection import BEST_FILE, BestSoFar
 from diffhmr.training.steps import (
     Gradients,
     LossTerms,
@@ -51,7 +52,8 @@ def run(config: AnyExperiment, *, resume: bool = False) -> Path:
     """Train as ``config`` says and return the path of the final model file, ``output/name/model.safetensors``.
 
     The file holds the moving average of the weights. The same folder gets ``config.yaml``, TensorBoard's events and,
-    every ``train.checkpoint_every`` steps, the model so far and the state from which ``resume`` goes on.
+    every ``train.checkpoint_every`` steps, the model so far and the state from which ``resume`` goes on. The model with
+    the best validation score so far is ``best.safetensors``; there is none if the validation data are a test set.
 
     Raises:
         UserError: the folder is in use and ``resume`` is off; the run to be resumed had other settings; a file that the
@@ -69,7 +71,7 @@ def run(config: AnyExperiment, *, resume: bool = False) -> Path:
         else:
             trainer.restore(state, folder)
         if processes.is_main:
-            for name in (STATE_FILE, MODEL_FILE, CONFIG_FILE):
+            for name in (STATE_FILE, MODEL_FILE, BEST_FILE, CONFIG_FILE):
                 remove_leftovers(folder / name)
             with atomic_path(folder / CONFIG_FILE) as temporary:
                 temporary.write_text(dump_config(config), encoding="utf-8")
@@ -141,6 +143,7 @@ class Trainer(Generic[Model, Batch]):
         self._slice = (processes.rank * share, share)
         self.model = task.model
         self._average: Ema | None = None
+        self._best: BestSoFar | None = None
         self._copy = copy.deepcopy(self.model).eval()
         if self.config.train.amp == "bf16":
             task.use_bfloat16()
@@ -209,6 +212,8 @@ class Trainer(Generic[Model, Batch]):
     def train(self, folder: Path) -> None:
         """Run the remaining steps; reports, pictures and checkpoints go to ``folder``."""
         train, means = self.config.train, MeanOfTerms()
+        if self.processes.is_main and self.task.criterion is not None:
+            self._best = BestSoFar(folder / BEST_FILE, self.task.criterion)
         log_folder = folder if self.processes.is_main and self.step < train.steps else None
         with RunLog(log_folder, self.step, train.steps, train.batch_size) as log:
             if self.step == 0:
@@ -228,6 +233,8 @@ class Trainer(Generic[Model, Batch]):
                     log.losses(self.step, {**values, "optimiser/lr": rate})
                 if self.processes.is_main:
                     self._report(log, folder)
+        if self._best is not None and self._best.score is not None:
+            _log.info("best on the validation data: %s, in %s", self._best.score, self._best.path)
 
     def _due(self, every: int) -> bool:
         return self.step % every == 0 or self.step == self.config.train.steps
@@ -247,11 +254,18 @@ class Trainer(Generic[Model, Batch]):
             # A tenth of a millimetre is enough; shares and what counts per frame need more.
             shown = [f"{name} {value:.{1 if name.endswith('_mm') else 3}f}" for name, value in scores.items()]
             log.message("  ".join([f"step {self.step}", *shown]))
+            self._keep_best(scores)
         picture = self.task.picture(self.averaged()) if draw else None
         if picture is not None:
             log.picture(self.step, "hypotheses", picture)
         if save or check or draw:
             log.pause()
+
+    def _keep_best(self, scores: Mapping[str, float]) -> None:
+        """Write the model that was just validated if none before it was as good."""
+        if self._best is not None and self._best.improved_by(scores):
+            finished = self.step >= self.config.train.steps
+            self.task.save(self._best.path, self.averaged(), self.step, finished=finished, extra=self._best.header())
 
     def averaged(self) -> Model:
         """A model in evaluation mode with the averaged weights; valid until the next call."""
@@ -261,7 +275,8 @@ class Trainer(Generic[Model, Batch]):
     def save(self, folder: Path) -> None:
         """Write the averaged model and the state of the run; either replaces the previous one at once."""
         finished = self.step >= self.config.train.steps
-        self.task.save(folder / MODEL_FILE, self.averaged(), self.step, finished=finished)
+        self.task.save_beside(folder, self.step)
+        self.task.save(folder / MODEL_FILE, self.averaged(), self.step, finished=finished, extra={})
         state = TrainingState(
             step=self.step,
             config=self.config,

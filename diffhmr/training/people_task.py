@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -22,8 +22,10 @@ from diffhmr.models import HmrModel, build_model
 from diffhmr.training.data import BatchDataset
 from diffhmr.training.fits import FitSupervision
 from diffhmr.training.processes import Processes
+from diffhmr.training.selection import Criterion
 from diffhmr.training.validation import Validation, hypotheses_picture, validate
 
+CRITERION = Criterion(("mode_mpjpe_mm",))
 _STATISTICS_CHUNK = 1024
 
 
@@ -119,11 +121,19 @@ class PeopleTask:
             self._validation_people = build_dataset(self.config.data, self.data_body, "val")
         return Validation(self._validation_people, self.body, self.config.sampler, self.config.seed)
 
-    def save(self, path: Path, model: HmrModel, step: int, *, finished: bool) -> None:
-        """Write the fits, if any, and the model file ``path``."""
+    @property
+    def criterion(self) -> Criterion | None:
+        """That of the single answer, unless the validation people are a test set."""
+        return None if self.config.data.validates_on_test else CRITERION
+
+    def save(self, path: Path, model: HmrModel, step: int, *, finished: bool, extra: Mapping[str, str]) -> None:
+        """Write the model file ``path``."""
+        save_model(path, model, self.config, self.body, step, finished=finished, extra=extra)
+
+    def save_beside(self, folder: Path, step: int) -> None:
+        """Write the fits, if any."""
         if self.fits is not None:
-            self.fits.save(path.parent, step)
-        save_model(path, model, self.config, self.body, step, finished=finished)
+            self.fits.save(folder, step)
 
     def forget_others(self, folder: Path, step: int) -> None:
         """Delete the fits of other steps."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from diffhmr.body.model import BodyModel
 from diffhmr.config_file import AnyExperiment
 from diffhmr.training.data import Batch, BatchDataset
+from diffhmr.training.selection import Criterion
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -78,7 +80,7 @@ class Task(Protocol[Model, Batch]):
         ...
 
     def restore(self, folder: Path, step: int) -> None:
-        """Take back what :meth:`save` put into ``folder`` beside the model for ``step``, where a run goes on.
+        """Take back what :meth:`save_beside` put into ``folder`` beside the model for ``step``, where a run goes on.
 
         Raises:
             UserError: it is missing or damaged.
@@ -97,12 +99,25 @@ class Task(Protocol[Model, Batch]):
         """Errors of ``model``, which is in evaluation mode, on the validation items."""
         ...
 
+    @property
+    def criterion(self) -> Criterion | None:
+        """Which of these errors chooses the best model; None where they are those of a test set, which must not."""
+        ...
+
     def picture(self, model: Model) -> Tensor | None:
         """Answers of ``model`` for some validation items, ``[3, H, W]`` in [0, 1]; None if there is nothing to see."""
         ...
 
-    def save(self, path: Path, model: Model, step: int, *, finished: bool) -> None:
-        """Write the model file ``path``, and before it what else the state of ``step`` consists of.
+    def save(self, path: Path, model: Model, step: int, *, finished: bool, extra: Mapping[str, str]) -> None:
+        """Write the model file ``path`` with ``extra`` in its header.
+
+        Raises:
+            UserError: the folder cannot be written.
+        """
+        ...
+
+    def save_beside(self, folder: Path, step: int) -> None:
+        """Write into ``folder`` what the state of ``step`` consists of beside the model and the loop's own.
 
         Raises:
             UserError: the folder cannot be written.
@@ -110,5 +125,5 @@ class Task(Protocol[Model, Batch]):
         ...
 
     def forget_others(self, folder: Path, step: int) -> None:
-        """Delete what :meth:`save` wrote beside the model for other steps: the state of ``step`` is in place."""
+        """Delete what :meth:`save_beside` wrote beside the model for other steps: the state of ``step`` is in place."""
         ...

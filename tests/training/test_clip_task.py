@@ -48,7 +48,8 @@ def test_a_run_writes_model_state_config_and_events(ours: Path, free_body: BodyM
     assert not loaded.model.deterministic and loaded.body.sha256 == free_body.sha256
     state = load_state(path.with_name("state.pt"))
     assert state.config == config and (state.step, state.body_sha256) == (4, free_body.sha256)
-    assert {item.name for item in path.parent.iterdir()} == {path.name, "state.pt", "config.yaml", "tensorboard"}
+    files = {path.name, "best.safetensors", "state.pt", "config.yaml", "tensorboard"}
+    assert {item.name for item in path.parent.iterdir()} == files
     events = EventAccumulator(str(path.parent / "tensorboard"))
     events.Reload()
     scalars = events.Tags()["scalars"]

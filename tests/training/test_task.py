@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from diffhmr.training import loop
 from diffhmr.training.dry_run import dry_run
 from diffhmr.training.loop import Trainer, run
 from diffhmr.training.processes import Processes
+from diffhmr.training.selection import Criterion
 from diffhmr.training.task import Task
 from tests.training.runs import ALONE, ROOT, assert_same_weights, make_config, run_until
 
@@ -76,6 +77,7 @@ class LineTask:
     """A :class:`Task`; ``calls`` are those of the methods that the loop calls at certain moments."""
 
     items = "points"
+    chooses: Criterion | None = None
 
     def __init__(self, config: AnyExperiment) -> None:
         self.config = config
@@ -109,10 +111,17 @@ class LineTask:
         self.calls.append(("picture", model.precision))
         return None
 
-    def save(self, path: Path, model: Line, step: int, *, finished: bool) -> None:
-        self.calls.append(("save", step, finished))
+    @property
+    def criterion(self) -> Criterion | None:
+        return self.chooses
+
+    def save(self, path: Path, model: Line, step: int, *, finished: bool, extra: Mapping[str, str]) -> None:
+        self.calls.append(("save", path.stem, step, finished))
         with atomic_path(path) as temporary:
-            save_file(model.state_dict(), temporary)
+            save_file(model.state_dict(), temporary, metadata={**extra, "step": str(step)})
+
+    def save_beside(self, folder: Path, step: int) -> None:
+        self.calls.append(("beside", folder.name, step))
 
     def forget_others(self, folder: Path, step: int) -> None:
         assert load_state(folder / "state.pt").step == step
@@ -137,8 +146,9 @@ def tasks(monkeypatch: pytest.MonkeyPatch) -> list[LineTask]:
 
 def test_the_task_is_asked_at_the_right_moments(tmp_path: Path, tasks: list[LineTask]) -> None:
     run(make_clip_config(tmp_path))
-    moments = [("save", 2, False), ("forget", 2), ("picture", None), ("save", 4, False), ("forget", 4),
-               ("save", 6, True), ("forget", 6), ("picture", None)]  # fmt: skip
+    moments = [("beside", "run", 2), ("save", "model", 2, False), ("forget", 2), ("picture", None),
+               ("beside", "run", 4), ("save", "model", 4, False), ("forget", 4),
+               ("beside", "run", 6), ("save", "model", 6, True), ("forget", 6), ("picture", None)]  # fmt: skip
     assert tasks[0].calls == [("built", False), ("start",), *moments]
     events = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
     events.Reload()

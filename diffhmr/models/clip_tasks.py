@@ -118,8 +118,9 @@ class LiftingModel(nn.Module):
     def lift(self, keypoints: Tensor, flip: bool = True) -> Tensor:
         """Positions ``[B, L, 17, 3]`` in the unit of ``keypoints [B, L, 17, 3]``, of clips of any length.
 
-        Windows share ``window.overlap`` frames and pass linearly into each other; without ``root_relative`` each goes
-        on at the depth of the one before.
+        Windows share ``window.overlap`` frames and pass into each other along the smooth ramp of
+        :func:`diffhmr.models.clip_windows.window_shares`; without ``root_relative`` each goes on at the depth of the
+        one before.
 
         Args:
             flip: average with the answer to the mirrored keypoints, as MotionBERT is evaluated.

@@ -10,8 +10,9 @@ The header of such a file (:mod:`diffhmr.model_file`) says what the network is b
 * ``body_name`` and ``body_sha256``: whose parameters come out, as in :mod:`diffhmr.checkpoint`; ``none`` and
   ``unknown`` for networks without a body.
 
-Whoever writes a file adds where it comes from. Dropout is a setting of a training and not stored. A file that
-``train.py`` wrote also has ``config``, the experiment as JSON, ``step`` and ``finished``.
+Whoever writes a file adds where it comes from. Dropout is a setting of a training and not stored. An imported
+``dstformer`` has ``root_relative``, ``true`` or ``false``: what its positions are relative to. A file that ``train.py``
+wrote also has ``config``, the experiment as JSON, ``step`` and ``finished``.
 """
 
 from __future__ import annotations

@@ -47,7 +47,9 @@ class LoadedTaskModel(Generic[TaskModel]):
 def load_lifting_model(path: str | Path, device: torch.device | str = "cpu") -> LoadedTaskModel[LiftingModel]:
     """Build the lifting model that a file describes and give it the file's weights.
 
-    Imported official weights see the picture in windows of the longest clip that they take.
+    Imported official weights see the picture in windows of the longest clip that they take. Their positions are
+    relative to the root unless the file says otherwise: that is how MotionBERT's weights are trained, but those called
+    global, and how the official code evaluates them.
 
     Raises:
         UserError: the file is missing, truncated, of another format or of a newer version, or has no such model.
@@ -59,7 +61,7 @@ def load_lifting_model(path: str | Path, device: torch.device | str = "cpu") -> 
                         "of the task pretrain or pose3d")  # fmt: skip
     config = config_of_clips(metadata, path)
     window = WindowOptions(network.size.max_frames, 0, "picture") if config is None else _window(config)
-    relative = config is not None and config.model.root_relative
+    relative = _root_relative(metadata, path) if config is None else config.model.root_relative
     model = LiftingModel(network, window, relative, _active(config)).to(device).eval()
     return LoadedTaskModel(model, config, _step(metadata, path), metadata, sha256_file(path))
 
@@ -85,6 +87,14 @@ def load_action_model(path: str | Path, device: torch.device | str = "cpu") -> L
     window = WindowOptions(frames, 0, "person") if config is None else _window(config)
     model = ActionModel(network, window, _active(config)).to(device).eval()
     return LoadedTaskModel(model, config, _step(metadata, path), metadata, sha256_file(path))
+
+
+def _root_relative(metadata: dict[str, str], path: str | Path) -> bool:
+    """Of imported weights; those that were imported before files said it are as most are."""
+    value = metadata.get("root_relative", "true")
+    if value not in ("true", "false"):
+        raise damaged_header(path, ["root_relative"])
+    return value == "true"
 
 
 def _window(config: ClipExperimentConfig) -> WindowOptions:

@@ -3,7 +3,9 @@
 * `--from spin`: SPIN's `model_checkpoint.pt`, a complete model: use it with `--checkpoint`, or as `init` of a training.
 * `--from prohmr`: the encoder of ProHMR's `checkpoint.pt`, as `init` of a training.
 * `--from torchvision`: a ResNet-18, -34 or -50, as `init` of a training.
-* `--from motionbert`: a `.bin` of MotionBERT, full or lite: pre-training, 3D pose, mesh, action.
+* `--from motionbert`: a `.bin` of MotionBERT, full or lite: pre-training, 3D pose, mesh, action. Positions of 3D poses
+  are relative to the root, but those of the weights whose official settings have `rootrel: False`, which are called
+  global: these need `--global`.
 * `--from diffmesh`: a `.bin` of DiffMesh, or of its refinement of given poses. The latter is a start for a training
   only: the official code writes and reads poses in two ways, the models here in one.
 
@@ -26,6 +28,7 @@ from diffhmr.errors import UserError
 from diffhmr.files import ensure_writable
 from diffhmr.foreign.checkpoints import SMPL_PATH, Project, read_foreign, write_foreign
 from diffhmr.foreign.motionbert import MotionProject, read_motion, write_motion
+from diffhmr.models.dstformer import DSTformer
 from diffhmr.models.motion_refine import DiffMeshRefine
 
 
@@ -38,15 +41,18 @@ def main() -> int:
     add("--from", required=True, dest="project", choices=projects, help="the other project")
     add("--out", required=True, type=Path, metavar="X.safetensors", help="model file to write")
     add("--body", type=Path, metavar="FILE", help=f"SPIN's body (default: {SMPL_PATH}, now or later)")
+    add("--global", action="store_true", dest="absolute", help="MotionBERT's weights for global positions of the root")
     arguments = parser.parse_args()
     out: Path = arguments.out
     if out.suffix != ".safetensors":
         raise UserError(f"--out {out} should end in .safetensors")
     if arguments.body is not None and arguments.project != "spin":
         raise UserError(f"--body belongs to --from spin: of {arguments.project} no body is needed; leave it out")
+    if arguments.absolute and arguments.project != "motionbert":
+        raise UserError(f"--global belongs to --from motionbert, not to {arguments.project}; leave it out")
     ensure_writable(out)
     if arguments.project in get_args(MotionProject):
-        import_motion(arguments.checkpoint, arguments.project, out)
+        import_motion(arguments.checkpoint, arguments.project, out, root_relative=not arguments.absolute)
     else:
         import_images(arguments.checkpoint, arguments.project, out, arguments.body)
     return 0
@@ -64,15 +70,17 @@ def import_images(checkpoint: Path, project: Project, out: Path, body: Path | No
     print(f"as the start of a training: python train.py --config FILE init={out}")
 
 
-def import_motion(checkpoint: Path, project: MotionProject, out: Path) -> None:
+def import_motion(checkpoint: Path, project: MotionProject, out: Path, *, root_relative: bool) -> None:
     """A network of clips of keypoints."""
     weights = read_motion(checkpoint, project)
-    write_motion(weights, out)
+    write_motion(weights, out, root_relative=root_relative)
     state = weights.model.state_dict()
     count = sum(value.numel() for value in state.values())
     print(f"{out}: {len(state)} tensors, {count / 1e6:.2f} M numbers")
     say_left_out(weights.left_out)
     print(f"{weights.words}; diffhmr.motion_checkpoint.load_motion_model builds it from this file")
+    if isinstance(weights.model, DSTformer):
+        print("positions relative to the root (--global: not)" if root_relative else "positions with their root")
     if isinstance(weights.model, DiffMeshRefine):
         print("it corrects poses that are written in another way: train it (init) before you use it")
 

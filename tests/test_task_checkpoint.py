@@ -58,12 +58,25 @@ def test_imported_weights_see_clips_as_in_their_training(tmp_path: Path) -> None
     backbone = DSTformer(DSTformerSize(**TINY))
     save_motion_model(tmp_path / "lifting", backbone, NONE)
     lifting = load_lifting_model(tmp_path / "lifting")
-    assert lifting.model.window == WindowOptions(120, 0, "picture") and not lifting.model.root_relative
+    assert lifting.model.window == WindowOptions(120, 0, "picture") and lifting.model.root_relative
     assert lifting.config is None and lifting.step == 0
     heads = {"classifier": (ActionClassifier(3, 8), 120), "embedding": (ActionEmbedding(8, 5), 100)}
     for name, (head, frames) in heads.items():
         save_motion_model(tmp_path / name, MotionBertAction(backbone, head), NONE)
         assert load_action_model(tmp_path / name).model.window == WindowOptions(frames, 0, "person")
+
+
+def test_what_imported_positions_are_relative_to(tmp_path: Path) -> None:
+    backbone = DSTformer(DSTformerSize(**TINY))
+    for value in ("true", "false"):
+        save_motion_model(tmp_path / value, backbone, NONE | {"root_relative": value})
+        assert load_lifting_model(tmp_path / value).model.root_relative == (value == "true")
+    save_motion_model(tmp_path / "x", backbone, NONE | {"root_relative": "no"})
+    with pytest.raises(UserError, match=r"damaged header \(root_relative\)"):
+        load_lifting_model(tmp_path / "x")
+    # A file of a training has its settings.
+    save_trained(tmp_path / "y", backbone, _config("pose3d", head="lifting"), None, 7)
+    assert not load_lifting_model(tmp_path / "y").model.root_relative
 
 
 def test_a_damaged_step_is_told(tmp_path: Path) -> None:

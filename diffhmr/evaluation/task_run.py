@@ -74,7 +74,8 @@ def _lifting(
         sequences, about = synthetic_sequences(body), {"body": describe_body(body)}
     measured = evaluate_lifting(loaded.model, sequences, limit)
     window = loaded.model.window
-    model = {"windows": {"frames": window.frames, "overlap": window.overlap, "input": window.input}}
+    windows = {"frames": window.frames, "overlap": window.overlap, "input": window.input}
+    model = {"windows": windows, "root_relative": loaded.model.root_relative}
     return _head(checkpoint, source, loaded, about | model, limit) | {"unit": "sequences", **measured}
 
 

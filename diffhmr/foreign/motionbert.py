@@ -15,6 +15,7 @@ counterpart. Every key is accounted for (:mod:`diffhmr.foreign.accounting`).
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,20 +103,30 @@ def read_motion(path: str | Path, project: MotionProject) -> ForeignMotion:
     return ForeignMotion(project, stored.path, model.eval(), words, left_out, _epoch(stored))
 
 
-def write_motion(weights: ForeignMotion, path: str | Path) -> None:
+def write_motion(weights: ForeignMotion, path: str | Path, *, root_relative: bool = True) -> None:
     """Write a file that :func:`diffhmr.motion_checkpoint.load_motion_model` reads.
 
     The parameters that come out of mesh models are SMPL's, of which release nobody knows.
 
+    Args:
+        root_relative: of pre-training and 3D pose: the positions were trained relative to the root of every frame
+            (``rootrel`` of the official settings), which the weights do not tell. False for those called global.
+
     Raises:
-        UserError: the file cannot be written, or a weight is not finite.
+        UserError: the file cannot be written, or a weight is not finite; other networks give no positions that could
+            be global.
     """
+    lifting = isinstance(weights.model, DSTformer)
+    if not (lifting or root_relative):
+        raise UserError(f"{weights.path} holds {weights.words}, which gives no positions: leave --global out")
     header = {
         "imported_from": weights.project,
         "imported_sha256": sha256_file(weights.path),
         "body_name": "SMPL" if isinstance(weights.model, (MotionBertMesh, DiffMesh, DiffMeshRefine)) else "none",
         "body_sha256": UNKNOWN_SHA256,
     }
+    if lifting:
+        header["root_relative"] = json.dumps(root_relative)
     if weights.epoch is not None:
         header["imported_epoch"] = str(weights.epoch)
     save_motion_model(path, weights.model, header)

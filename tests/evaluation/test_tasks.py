@@ -22,6 +22,8 @@ from diffhmr.evaluation.lifting import evaluate_lifting
 from diffhmr.evaluation.task_data import TaskSource
 from diffhmr.evaluation.task_protocols import TASK_PROTOCOLS, find_task_protocol
 from diffhmr.evaluation.task_run import format_task_table, run_task
+from diffhmr.models.clip_tasks import LiftingModel
+from diffhmr.models.clip_windows import WindowOptions
 from diffhmr.models.dstformer import DSTformer, DSTformerSize
 from diffhmr.motion_checkpoint import save_motion_model
 from diffhmr.training.loop import run
@@ -80,6 +82,33 @@ def test_lifting_is_averaged_over_actions() -> None:
     plain = [replace(sequence, action=None) for sequence in sequences]
     result = evaluate_lifting(_Shifted(plain, [0.1, 0.2, 0.5]), plain, limit=2, flip=False)  # type: ignore[arg-type]
     assert result["metrics"]["mpjpe_mm"] == pytest.approx(walk, rel=1e-4) and result["actions"] == {}
+
+
+class _NoisyRoot(nn.Module):
+    """In the place of a DSTformer: the joints as they are relative to the root, and anything for the root itself."""
+
+    def __init__(self, positions: Tensor) -> None:
+        super().__init__()
+        self.head = nn.Identity()
+        self.unused = nn.Parameter(torch.zeros(1))
+        self.register_buffer("positions", positions - positions[..., :1, :])
+
+    def get_representation(self, x: Tensor) -> Tensor:
+        noise = torch.zeros_like(self.positions)
+        noise[..., 0, :] = 0.1 * torch.randn(x.shape[0], x.shape[1], 3, generator=torch.Generator().manual_seed(0))
+        return self.positions + noise
+
+
+def test_the_root_of_positions_relative_to_it_is_zero() -> None:
+    """What a network says of the root counts only where positions are not relative to it."""
+    sequence = _sequence("a", 12, None, 0)
+    network, window = _NoisyRoot(sequence.batch.positions), WindowOptions(12, 0, "picture")
+    error = {}
+    for relative in (True, False):
+        model = LiftingModel(network, window, relative, frozenset()).eval()  # type: ignore[arg-type]
+        error[relative] = evaluate_lifting(model, [sequence], flip=False)["metrics"]
+    assert error[True]["mpjpe_mm"] < 1e-3 and error[True]["accel_error_mm_per_frame2"] < 1e-3
+    assert error[False]["mpjpe_mm"] > 30 and error[False]["accel_error_mm_per_frame2"] > 30
 
 
 def test_sequences_that_tell_no_millimetres_are_refused() -> None:
@@ -174,6 +203,7 @@ def test_an_imported_backbone_lifts(tmp_path: Path) -> None:
     result = run_task(checkpoint, TaskSource("h36m-lifting", data=path))
     assert result["checkpoint"]["step"] == 0
     assert result["protocol"]["windows"] == {"frames": 6, "overlap": 0, "input": "picture"}
+    assert result["protocol"]["root_relative"] is True
 
 
 def test_action_models_on_ntu(tmp_path: Path) -> None:

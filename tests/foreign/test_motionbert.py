@@ -16,13 +16,14 @@ from diffhmr.body.params import SmplParams
 from diffhmr.command_line import run_command
 from diffhmr.errors import UserError
 from diffhmr.foreign.checkpoints import Project, read_foreign
-from diffhmr.foreign.motionbert import MotionProject, read_motion
+from diffhmr.foreign.motionbert import ForeignMotion, MotionProject, read_motion, write_motion
 from diffhmr.geometry.rotation import random_rotations
 from diffhmr.models.diffmesh import OFFICIAL, DiffMesh
-from diffhmr.models.dstformer import FULL, LITE, DSTformer
-from diffhmr.models.motion_heads import MotionBertAction, MotionBertMesh
+from diffhmr.models.dstformer import FULL, LITE, DSTformer, DSTformerSize
+from diffhmr.models.motion_heads import ActionEmbedding, MotionBertAction, MotionBertMesh
 from diffhmr.models.motion_refine import DiffMeshRefine
 from diffhmr.motion_checkpoint import MotionModel, load_motion_model, read_motion_metadata
+from diffhmr.task_checkpoint import load_lifting_model
 from scripts import import_checkpoint
 from tests.foreign.test_files import Evil
 from tests.foreign.weights import spin_layout
@@ -206,9 +207,10 @@ def test_imported_networks_answer_as_the_formulas(
     metadata = read_motion_metadata(out)
     assert (metadata["imported_from"], metadata["imported_epoch"]) == (project_of(network), "60")
     assert len(metadata["imported_sha256"]) == 64
+    assert metadata.get("root_relative") == ("true" if network == "lifting" else None)
     if network == "lifting":
         assert isinstance(model, DSTformer) and model.size == LITE and "left out" not in text
-        assert "16.00 M numbers" in text and metadata["kind"] == "dstformer"
+        assert "16.00 M numbers" in text and metadata["kind"] == "dstformer" and "relative to the root" in text
     else:
         assert "4 tensors\n  head.smpl.v_template\n  head.smpl.J_regressor\n" in text
     assert ("train it (init) before you use it" in text) == (network == "refine")
@@ -226,12 +228,23 @@ def test_the_full_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
     assert sum(value.numel() for value in model.backbone.parameters()) == 42_466_317
 
 
-# What a file may look like
-
-
 @pytest.fixture(scope="module")
 def lifting() -> dict[str, Tensor]:
     return random_weights(layout_of("lifting"), seed=1)
+
+
+def test_global_positions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lifting: dict[str, Tensor]) -> None:
+    path, out = save(tmp_path / "a.bin", with_module(lifting), "model_pos"), tmp_path / "a.safetensors"
+    for words, relative in (([], True), (["--global"], False)):
+        assert call(monkeypatch, "--from", "motionbert", path, "--out", out, *words) == 0
+        assert load_lifting_model(out).model.root_relative == relative
+    action = MotionBertAction(DSTformer(DSTformerSize(8, 8, 1, 2, 8, 6)), ActionEmbedding(8, 5))
+    weights = ForeignMotion("motionbert", path, action, "MotionBERT's action embedding, lite", (), None)
+    with pytest.raises(UserError, match="action embedding, lite, which gives no positions: leave --global out"):
+        write_motion(weights, out, root_relative=False)
+
+
+# What a file may look like
 
 
 @pytest.mark.parametrize(("key", "prefixed", "archive"), [("model", True, False), ("", True, True), ("", False, False)])
@@ -376,6 +389,7 @@ def test_bad_input_of_the_command(
         (["--from", "motionbert", tmp_path / "none.bin", "--out", out], "not found"),
         (["--from", "motionbert", path, "--out", tmp_path / "a.npz"], "should end in .safetensors"),
         (["--from", "motionbert", path, "--out", out, "--body", tmp_path], "--body belongs to --from spin"),
+        (["--from", "diffmesh", path, "--out", out, "--global"], "--global belongs to --from motionbert"),
         (["--from", "motionbert", path, "--out", out], "1 unknown: weight"),
         (["--from", "diffmesh", tmp_path / "b.bin", "--out", out], "b.bin"),
     ):

@@ -70,7 +70,8 @@ def load_action_model(path: str | Path, device: torch.device | str = "cpu") -> L
     """Build the action model that a file describes and give it the file's weights.
 
     Imported official weights see the square around the people, in clips as long as in their training: the longest that
-    they take, or :data:`OFFICIAL_EMBEDDING_FRAMES` frames if they give vectors.
+    they take, or :data:`OFFICIAL_EMBEDDING_FRAMES` frames if they give vectors. They know scores in COCO's order
+    (``coco_scores`` of the model), those of a training here scores of the joints.
 
     Raises:
         UserError: as :func:`load_lifting_model`.
@@ -85,7 +86,7 @@ def load_action_model(path: str | Path, device: torch.device | str = "cpu") -> L
     if isinstance(network.head, ActionEmbedding):
         frames = min(frames, OFFICIAL_EMBEDDING_FRAMES)
     window = WindowOptions(frames, 0, "person") if config is None else _window(config)
-    model = ActionModel(network, window, _active(config)).to(device).eval()
+    model = ActionModel(network, window, _active(config), coco_scores=config is None).to(device).eval()
     return LoadedTaskModel(model, config, _step(metadata, path), metadata, sha256_file(path))
 
 

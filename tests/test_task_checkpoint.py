@@ -51,6 +51,7 @@ def test_an_action_model_comes_back(tmp_path: Path, head: str) -> None:
     save_trained(tmp_path / "x", model.network, config, None, 7)
     loaded = load_action_model(tmp_path / "x")
     assert loaded.config == config and loaded.model.contrastive == (head == "embedding")
+    assert not loaded.model.coco_scores
     assert torch.equal(loaded.model.predict(_keypoints(2, 1, 5)), model.predict(_keypoints(2, 1, 5)))
 
 
@@ -63,7 +64,8 @@ def test_imported_weights_see_clips_as_in_their_training(tmp_path: Path) -> None
     heads = {"classifier": (ActionClassifier(3, 8), 120), "embedding": (ActionEmbedding(8, 5), 100)}
     for name, (head, frames) in heads.items():
         save_motion_model(tmp_path / name, MotionBertAction(backbone, head), NONE)
-        assert load_action_model(tmp_path / name).model.window == WindowOptions(frames, 0, "person")
+        action = load_action_model(tmp_path / name).model
+        assert action.window == WindowOptions(frames, 0, "person") and action.coco_scores
 
 
 def test_what_imported_positions_are_relative_to(tmp_path: Path) -> None:

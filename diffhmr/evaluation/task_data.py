@@ -109,8 +109,10 @@ def synthetic_actions(
     return test, SyntheticActions(body, data, "val") if protocol.task == "embedding" else None
 
 
-def file_actions(path: Path, protocol: TaskProtocol, frames: int) -> tuple[ActionClips, ActionClips | None]:
-    """The same of a file, resampled to ``frames``.
+def file_actions(
+    path: Path, protocol: TaskProtocol, frames: int, coco_scores: bool
+) -> tuple[ActionClips, ActionClips | None]:
+    """The same of a file, resampled to ``frames``, with scores as the model knows them (its ``coco_scores``).
 
     Raises:
         UserError: the file cannot be used.
@@ -119,6 +121,6 @@ def file_actions(path: Path, protocol: TaskProtocol, frames: int) -> tuple[Actio
     def clips(split: str) -> ActionClips:
         source = ClipSourceConfig(name=path.name, format="pyskl", path=path, split=split)
         data = ClipDataConfig(kind="files", frames=frames, sources=(source,), validation=source, test_items=_EVERYTHING)
-        return ActionClips(data, "test")
+        return ActionClips(data, "test", coco_scores)
 
     return clips(protocol.split), clips(protocol.exemplars) if protocol.task == "embedding" else None

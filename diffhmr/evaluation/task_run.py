@@ -88,8 +88,10 @@ def _action(
     if source.terms.files:
         path = source.find_file()
         frames = loaded.model.window.frames if loaded.config is None else loaded.config.data.frames
-        test, exemplars = file_actions(path, source.terms, frames)
-        about: dict[str, Any] = {"labels": describe_file(path), "frames": frames}
+        in_coco_order = loaded.model.coco_scores
+        test, exemplars = file_actions(path, source.terms, frames, in_coco_order)
+        scores = "in COCO's order, as the official weights know them" if in_coco_order else "of the joints"
+        about: dict[str, Any] = {"labels": describe_file(path), "frames": frames, "scores": scores}
     else:
         if loaded.config is None or loaded.config.data.kind != "synthetic":
             raise UserError(f"{checkpoint} was not trained with synthetic activities; give --dataset ntu60 or ntu120")

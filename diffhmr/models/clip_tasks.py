@@ -157,6 +157,8 @@ class ActionModel(nn.Module):
         network: backbone and head.
         window: how it sees clips; a clip is one window.
         contrastive: the head gives vectors.
+        coco_scores: confidence k of its input is that of COCO's point k, as in the training of the official weights;
+            else it is that of the joint k. Whoever makes the input from COCO's points looks here.
         backbone_autocast: data type of the backbone in mixed precision, or None; the head stays in float32.
 
     Args:
@@ -167,12 +169,18 @@ class ActionModel(nn.Module):
     deterministic = True
 
     def __init__(
-        self, network: MotionBertAction, window: WindowOptions, active: frozenset[str], views: ViewOptions = VIEWS
+        self,
+        network: MotionBertAction,
+        window: WindowOptions,
+        active: frozenset[str],
+        views: ViewOptions = VIEWS,
+        coco_scores: bool = False,
     ) -> None:
         super().__init__()
         self.network = network
         self.window = window
         self.views = views
+        self.coco_scores = coco_scores
         self.contrastive = isinstance(network.head, ActionEmbedding)
         self.backbone_autocast: torch.dtype | None = None
         self._active = active

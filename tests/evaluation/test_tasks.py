@@ -8,12 +8,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from diffhmr.clip_batch import ActionBatch, LiftingBatch
+from diffhmr.datasets.clip_files.action_clips import resampled, two_people
 from diffhmr.datasets.clip_files.lifting_clips import LiftingSequence
+from diffhmr.datasets.clip_files.pyskl import read_pyskl
 from diffhmr.errors import UserError
 from diffhmr.evaluation import task_data
 from diffhmr.evaluation.actions import evaluate_action
@@ -22,10 +25,11 @@ from diffhmr.evaluation.lifting import evaluate_lifting
 from diffhmr.evaluation.task_data import TaskSource
 from diffhmr.evaluation.task_protocols import TASK_PROTOCOLS, find_task_protocol
 from diffhmr.evaluation.task_run import format_task_table, run_task
-from diffhmr.models.clip_tasks import LiftingModel
+from diffhmr.models.clip_tasks import ActionModel, LiftingModel
 from diffhmr.models.clip_windows import WindowOptions
 from diffhmr.models.dstformer import DSTformer, DSTformerSize
 from diffhmr.motion_checkpoint import save_motion_model
+from diffhmr.task_checkpoint import load_action_model
 from diffhmr.training.loop import run
 from tests.training.task_files import H36M_TEST, actions, one_shot, poses, task_config, write_ntu120
 
@@ -221,6 +225,27 @@ def test_action_models_on_ntu(tmp_path: Path) -> None:
         run_task(vectors, TaskSource("ntu60", data=config.data.sources[0].path))
     with pytest.raises(UserError, match="not trained with synthetic activities"):
         run_task(vectors, TaskSource("synthetic-action"))
+
+
+def test_imported_action_weights_are_given_scores_in_the_order_of_coco(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of a training here are given the scores of the joints."""
+    config = actions(tmp_path)
+    trained, imported, path = run(config), tmp_path / "official.safetensors", config.data.sources[0].path
+    save_motion_model(imported, load_action_model(trained).model.network, {"body_name": "none", "body_sha256": "x"})
+    seen: list[Tensor] = []
+    predict = ActionModel.predict
+    monkeypatch.setattr(ActionModel, "predict", lambda self, x: seen.append(x) or predict(self, x))
+    orders = [run_task(one, TaskSource("ntu60", data=path))["protocol"]["scores"] for one in (imported, trained)]
+    assert orders == ["in COCO's order, as the official weights know them", "of the joints"]
+    for given, coco_scores in zip(seen, (True, False), strict=True):
+        for clip, keypoints in zip(read_pyskl(path, "xsub_val"), given, strict=True):
+            frames = resampled(clip.frames, keypoints.shape[1])
+            assert np.array_equal(keypoints, two_people(clip, coco_scores)[:, frames])
+            if coco_scores:
+                scores = clip.scores[:, frames].astype(np.float32)
+                assert np.array_equal(np.sort(keypoints[: len(scores), ..., 2], axis=0), np.sort(scores, axis=0))
 
 
 @pytest.fixture

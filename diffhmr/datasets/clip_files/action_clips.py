@@ -28,6 +28,8 @@ from diffhmr.random import Floats, Stream, uniforms
 
 PEOPLE = 2
 
+_LEAST_SCORE = 1e-6
+
 
 class ActionClips:
     """Recordings as batches of ``config.frames`` frames; give indices to ``__getitems__`` many at a time.
@@ -37,11 +39,16 @@ class ActionClips:
     Attributes:
         num_classes: one more than the highest label.
 
+    Args:
+        coco_scores: as of :func:`two_people`; not for training.
+
     Raises:
         UserError: a file cannot be used, or the weights do not add up.
     """
 
-    def __init__(self, config: ClipDataConfig, split: Split) -> None:
+    def __init__(self, config: ClipDataConfig, split: Split, coco_scores: bool = False) -> None:
+        assert not (coco_scores and split == "train"), "a mirror would exchange scores that are not those of the points"
+        self._coco_scores = coco_scores
         self._train = split == "train"
         self._flip = config.augment.flip if self._train else 0.0
         self.num_frames = config.frames
@@ -69,7 +76,7 @@ class ActionClips:
             chance = uniforms(part.seeds, Stream.CLIP_RESAMPLING, self.num_frames) if self._train else None
             chances = [None] * len(clips) if chance is None else list(chance)
             keypoints = np.stack([
-                two_people(clip)[:, resampled(clip.frames, self.num_frames, uniform)]
+                two_people(clip, self._coco_scores)[:, resampled(clip.frames, self.num_frames, uniform)]
                 for clip, uniform in zip(clips, chances, strict=True)
             ])  # fmt: skip
             flip = torch.from_numpy(draw_flips(part.seeds, self._flip))
@@ -87,18 +94,26 @@ def _read(source: ClipSourceConfig) -> list[ActionClip]:
         raise UserError(f"{source.name}: {error}") from error
 
 
-def two_people(clip: ActionClip) -> Floats32:
+def two_people(clip: ActionClip, coco_scores: bool = False) -> Floats32:
     """``(2, T, 17, 3)`` float32: Human3.6M's points of two people, from the middle of the picture.
 
     x and y are in halves of the picture's shorter side, unseen points and missing people all 0. Of more than two the
     most certain are taken.
+
+    Args:
+        coco_scores: the scores stay in COCO's order while the points become Human3.6M's, so that number k is the score
+            of COCO's point k: thus MotionBERT's official weights were trained (``lib/data/dataset_action.py``). No
+            point is then unseen but those of people who are missing in a frame.
     """
     points = clip.keypoints()
     size = np.array([clip.size], np.float32)
     for person in points:
         to_shorter_side(person, size)
-    points[points[..., 2] <= 0] = 0
+    there = np.asarray((points[..., 2] > 0).any(axis=-1))
+    points[~there if coco_scores else points[..., 2] <= 0] = 0
     people = map_keypoints(points, COCO17, H36M17)
+    if coco_scores:
+        people[..., 2] = np.where(there[..., None], np.maximum(points[..., 2], _LEAST_SCORE), 0)
     if len(people) > PEOPLE:
         certainty = people[..., 2].mean(axis=(1, 2))
         people = people[np.sort(np.argsort(-certainty, kind="stable")[:PEOPLE])]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,25 @@ def test_a_point_at_a_known_pixel_gets_the_known_coordinate(tmp_path: Path) -> N
     np.testing.assert_allclose(points[0, 0, 16, :2], (16 / 9, -1), atol=1e-6)  # right wrist
     np.testing.assert_allclose(points[0, 0, 0], (90 / 540, 110 / 540, 0.25), atol=1e-6)  # between the hips
     assert not points[0, :, 6].any()  # the left ankle is not seen
+
+
+def test_scores_in_the_order_of_coco(tmp_path: Path) -> None:
+    """As MotionBERT's official weights know them: score k is that of COCO's point k, wherever the points go."""
+    one = recording("S001C001P001R001A001", 4, 9, np.random.default_rng(0), people=2)
+    one["keypoint"][:] = one["keypoint"][:, :1]  # both stand still, and stay who they are
+    one["keypoint_score"][0, 2, 3] = 0  # the left ear; point 3 of Human3.6M is the right ankle
+    one["keypoint"][1, 5:], one["keypoint_score"][1, 5:] = 0, 0  # the second has left
+    dump({"split": {"all": [one["frame_dir"]]}, "annotations": [one]}, tmp_path / "f.pkl")
+    clip = read_pyskl(tmp_path / "f.pkl", "all")[0]
+    points, own = two_people(clip, coco_scores=True), two_people(clip)
+    np.testing.assert_array_equal(points[..., :2], own[..., :2])
+    np.testing.assert_allclose(points[..., 2], one["keypoint_score"], atol=1e-5)
+    assert 0 < points[0, 2, 3, 2] < 1e-5, "a point that is there stays there"
+    assert not points[1, 5:].any()
+    np.testing.assert_allclose(own[0, 2, 3, 2], one["keypoint_score"][0, 2, 16])
+    # A recording alone brings nobody else.
+    alone = replace(clip, points=clip.points[:1], scores=clip.scores[:1])
+    assert not two_people(alone, coco_scores=True)[1].any()
 
 
 def test_two_people_keep_their_identity() -> None:

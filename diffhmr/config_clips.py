@@ -257,6 +257,25 @@ class ClipExperimentConfig(Experiment):
                 f"sampler.steps is {self.sampler.steps}, more than the {self.model.denoiser.steps} of "
                 "model.denoiser.steps"
             )
+        if self.model.head == "embedding":
+            self._pairs_fit()
         if self.sampler.eta and self.sampler.name != "ddim":
             raise ValueError(f"sampler.eta is {self.sampler.eta}, but it belongs to ddim: leave it at 0")
         return self
+
+    def _pairs_fit(self) -> None:
+        """The head embedding learns from pairs of a class, all classes alike; a batch of one pair says nothing."""
+        batch_size, items = self.train.batch_size, self.data.train_items
+        if batch_size % 2 or batch_size < 4:
+            raise ValueError(
+                f"train.batch_size is {batch_size}, but the head embedding compares pairs of clips of a class: set it "
+                "to an even number from 4 on"
+            )
+        if items % 2:
+            raise ValueError(f"data.train_items is {items}, but the head embedding takes pairs: set an even number")
+        for source in self.data.sources:
+            if source.weight is not None:
+                raise ValueError(
+                    f"the source {source.name} has a weight, but the head embedding takes all classes equally often: "
+                    "leave it out"
+                )

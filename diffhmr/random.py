@@ -75,6 +75,7 @@ class Stream(IntEnum):
     CLIP_KEPT = 106
     CLIP_SCALE = 107
     CLIP_ACTIVITY = 108
+    CLIP_PAIR = 109
     CLIP_FLIP = 110
     CLIP_SHARE = 111
     CLIP_RESAMPLING = 112

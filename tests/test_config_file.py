@@ -222,6 +222,8 @@ def test_every_setting_can_be_overridden(write: Any, config: AnyExperiment) -> N
 
 # Experiments on clips
 
+EMBEDDING = "task: action\nmodel: {head: embedding}\n"
+
 
 def test_the_key_task_makes_an_experiment_on_clips(write: Any) -> None:
     text = "name: a\ntask: mesh\nmodel: {head: paper, window: 8}\ndata: {activities: [walk, sit], fps: 25}\n"
@@ -247,6 +249,13 @@ def test_the_key_task_makes_an_experiment_on_clips(write: Any) -> None:
         ("task: mesh\nmodel: {encoder: {kind: keypoints}}\n", "model.encoder: unknown key (model has head, backbone"),
         ("task: mesh\nmodel: {head: lifting}\n", "model.head is lifting, but task mesh has motionbert or released or"),
         ("task: mesh\nmodel: {window: 4}\n", "model: overlap is 4, more than half a window of 4 frames"),
+        (f"{EMBEDDING}train: {{batch_size: 31}}\n", "train.batch_size is 31, but the head embedding compares pairs"),
+        (f"{EMBEDDING}train: {{batch_size: 2}}\n", "set it to an even number from 4 on"),
+        (f"{EMBEDDING}data: {{train_items: 99}}\n", "data.train_items is 99, but the head embedding takes pairs"),
+        (
+            f"{EMBEDDING}data: {{kind: files, sources: [{{name: ntu, format: pyskl, path: x, weight: 0.5}}]}}\n",
+            "the source ntu has a weight, but the head embedding takes all classes equally often",
+        ),
         ("task: mesh\ntrain: {batch_size: 0}\n", "train.batch_size should be greater than 0, got 0"),
         ("taks: mesh\n", "taks: unknown key, did you mean task?"),
         ("task: mesh\nmodel: {window: 1.5}\ntrain: {lrr: 1}\n", "2 problems: train.lrr: unknown key, did you mean"),

@@ -78,7 +78,7 @@ def build_lifting_dataset(
 
 
 def build_action_dataset(config: ClipExperimentConfig, body: BodyModel, split: Split) -> SyntheticActions | ActionClips:
-    """The clips of one split for the task ``action``.
+    """The clips of one split for the task ``action``; the head ``embedding`` learns from pairs of a class.
 
     Raises:
         UserError: a file cannot be used, there are labels that the model does not have, or there are no files to
@@ -89,7 +89,11 @@ def build_action_dataset(config: ClipExperimentConfig, body: BodyModel, split: S
         raise UserError("data.validation is missing: synthetic people cannot stand in for the actions of files")
     _require_validation(data, split)
     clips: SyntheticActions | ActionClips
-    clips = ActionClips(data, split) if from_files(data, split) else SyntheticActions(body, data, split)
+    in_pairs = model.head == "embedding" and split == "train"
+    if from_files(data, split):
+        clips = ActionClips(data, split, in_pairs=in_pairs)
+    else:
+        clips = SyntheticActions(body, data, split, in_pairs)
     if model.head == "classifier" and clips.num_classes > model.classes:
         raise UserError(
             f"model.classes is {model.classes}, but the data have {clips.num_classes} classes; set it to that"

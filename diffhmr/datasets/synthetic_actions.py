@@ -11,22 +11,27 @@ from numpy.typing import NDArray
 from diffhmr.body.model import BodyModel
 from diffhmr.clip_batch import ActionBatch
 from diffhmr.config_clips import ClipDataConfig
+from diffhmr.datasets.class_pairs import PAIR, classes_in_turn
 from diffhmr.datasets.clips import SyntheticClips, parse_activities
 from diffhmr.datasets.synthetic import Split
 from diffhmr.errors import UserError
-from diffhmr.random import Stream, hash64, item_seeds
+from diffhmr.random import item_seeds
 
 
 class SyntheticActions:
     """Clips of ``config.frames`` frames in all splits, of one person who performs one of ``config.activities``.
 
     Item k shows the clip k of :class:`SyntheticClips` with its activity alone. Any ``len(activities)`` items from a
-    multiple of that number on show each activity once, in an order that the seed decides.
+    multiple of that number on show each activity once, in an order that the seed decides. In pairs, the items 2k and
+    2k + 1 show the same activity, and pairs take the place of items in that order.
 
     Attributes:
         protocol: name of the data for result files.
         classes: the activities; the label is the place in them.
         num_classes: how many there are.
+
+    Args:
+        in_pairs: see above.
 
     Raises:
         UserError: fewer than two activities, an unknown one, or a folder of motions, whose activities nobody knows.
@@ -34,7 +39,8 @@ class SyntheticActions:
 
     protocol = "synthetic-motion"
 
-    def __init__(self, body: BodyModel, config: ClipDataConfig, split: Split) -> None:
+    def __init__(self, body: BodyModel, config: ClipDataConfig, split: Split, in_pairs: bool = False) -> None:
+        self._repeats = PAIR if in_pairs else 1
         self.classes = config.activities
         self.num_classes = len(self.classes)
         if config.motions is not None:
@@ -72,7 +78,4 @@ class SyntheticActions:
 
     def labels(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
         """``[B]`` of the items ``indices [B]``."""
-        count = len(self.classes)
-        rounds, place = np.divmod(indices, count)
-        order = np.argsort(hash64(item_seeds(self._seed, self._split, rounds), Stream.CLIP_ACTIVITY, count), axis=1)
-        return order[np.arange(len(indices)), place]
+        return classes_in_turn(self._seed, self._split, indices // self._repeats, len(self.classes))

@@ -25,9 +25,6 @@ from diffhmr.models.motion_heads import ActionClassifier, ActionEmbedding, Motio
 TEMPERATURE = 0.1
 """Of the supervised contrastive loss."""
 
-NUM_VIEWS = 2
-"""Views of every clip in the contrastive loss."""
-
 _TINY = 1e-8
 _FLIP = list(H36M17.flip)
 _FRAMES_AT_ONCE = 4096
@@ -216,21 +213,18 @@ class ActionModel(nn.Module):
         return {name: values.mean() for name, values in self.item_losses(batch, generator).items()}
 
     def item_losses(self, batch: ActionBatch, generator: torch.Generator) -> Terms:
-        """``[B]`` of ``cross_entropy``, or of ``contrastive``: the mean of a clip's two views among those of all clips.
+        """``[B]`` of ``cross_entropy``, or of ``contrastive``, which is 0 where no other clip is of the same class.
 
-        In training mode batch normalisation couples the clips of a batch; the contrastive loss always does.
+        In training mode batch normalisation couples the clips of a batch; the contrastive loss always does: those of a
+        process's share of it, where there are several.
         """
-        if not self.contrastive:
-            if "cross_entropy" not in self._active:
-                return {}
-            scores = self(batch.keypoints, step_keys(batch.item_seed, draw_seed(generator)))
-            return {"cross_entropy": nn.functional.cross_entropy(scores, batch.label, reduction="none")}
-        if "contrastive" not in self._active:
+        name = "contrastive" if self.contrastive else "cross_entropy"
+        if name not in self._active:
             return {}
-        keys = torch.cat([step_keys(batch.item_seed, draw_seed(generator)) for _ in range(NUM_VIEWS)])
-        vectors = self(batch.keypoints.repeat(NUM_VIEWS, 1, 1, 1, 1), keys)
-        losses = supervised_contrastive(vectors, batch.label.repeat(NUM_VIEWS), TEMPERATURE)
-        return {"contrastive": losses.unflatten(0, (NUM_VIEWS, -1)).mean(0)}
+        answers = self(batch.keypoints, step_keys(batch.item_seed, draw_seed(generator)))
+        if self.contrastive:
+            return {name: supervised_contrastive(answers, batch.label, TEMPERATURE)}
+        return {name: nn.functional.cross_entropy(answers, batch.label, reduction="none")}
 
     @torch.no_grad()
     def predict(self, keypoints: Tensor) -> Tensor:

@@ -177,8 +177,15 @@ def build_clip_task(config: ClipExperimentConfig, processes: Processes) -> Task[
     """The task of an experiment on clips, on the device of this process.
 
     Raises:
-        UserError: a file that the settings name cannot be used.
+        UserError: a file that the settings name cannot be used; pairs of a class would be torn apart.
     """
+    share = processes.share(config.train.batch_size)
+    if config.model.head == "embedding" and (share % 2 or share < 4):
+        raise UserError(
+            f"train.batch_size {config.train.batch_size} gives each of {processes.count} processes {share} clips, but "
+            f"the head embedding compares pairs of a class: choose a multiple of {2 * processes.count}, at least "
+            f"{4 * processes.count}"
+        )
     data_body = load_body(config.body.path)
     setting = ClipSetting(config, data_body, load_body(config.body.path).to(processes.device))
     torch.manual_seed(config.seed)

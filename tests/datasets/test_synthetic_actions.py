@@ -48,6 +48,16 @@ def test_all_activities_are_equally_frequent_in_an_order_of_the_seed(toy_body: B
     assert not np.array_equal(SyntheticActions(toy_body, DATA, "train").labels(np.arange(30)), labels[:30])
 
 
+def test_pairs_show_the_same_activity(toy_body: BodyModel) -> None:
+    clips = SyntheticActions(toy_body, DATA, "train", in_pairs=True)
+    labels = clips.labels(np.arange(600))
+    assert np.array_equal(labels[::2], labels[1::2])
+    assert np.array_equal(labels[::2], SyntheticActions(toy_body, DATA, "train").labels(np.arange(300)))
+    batch = clips.__getitems__(range(6))
+    assert batch.label.tolist() == labels[:6].tolist()
+    assert all(not torch.equal(batch.keypoints[k], batch.keypoints[k + 1]) for k in (0, 2, 4))
+
+
 def test_what_gives_no_classes_is_refused(toy_body: BodyModel) -> None:
     for changes, message in (
         ({"activities": ("walk",)}, "at least two"),

@@ -268,7 +268,7 @@ def test_models_on_synthetic_clips(tmp_path: Path) -> None:
     result = run_task(classifier, TaskSource("synthetic-action"))
     assert result["num_items"] == 15 and result["protocol"]["classes"] == data["activities"]
     assert [sum(row) for row in result["confusion"]["counts"]] == [5, 5, 5]
-    embedding = run(task_config(tmp_path / "vectors", "action", "embedding", data=data))
+    embedding = run(task_config(tmp_path / "vectors", "action", "embedding", data=data, train={"batch_size": 4}))
     result = run_task(embedding, TaskSource("synthetic-action", "synthetic-action-oneshot"))
     assert len(result["protocol"]["classes"]) == 11 and not set(data["activities"]) & set(result["protocol"]["classes"])
     assert "one_shot" in result["metrics"]

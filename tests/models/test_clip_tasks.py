@@ -11,6 +11,7 @@ from diffhmr.clip_batch import ActionBatch, LiftingBatch
 from diffhmr.config_clips import BackboneConfig, ClipLossConfig, ClipModelConfig
 from diffhmr.errors import UserError
 from diffhmr.models.clip_tasks import (
+    TEMPERATURE,
     ActionModel,
     LiftingModel,
     build_action_model,
@@ -22,6 +23,7 @@ from diffhmr.models.clip_tasks import (
     velocity_distance,
 )
 from diffhmr.models.clip_windows import window_shares
+from diffhmr.models.item_random import draw_seed, step_keys
 
 TINY = BackboneConfig(width=16, hidden=24, depth=2, heads=4, features=12, max_frames=20)
 LIFTING_TERMS = {"position", "scaled_position", "position_velocity", "reprojection"}
@@ -255,6 +257,16 @@ def test_the_contrastive_loss_is_the_formula() -> None:
     apart = torch.tensor([[1.0, 0], [1, 0], [-1, 0], [-1, 0]])
     ideal = supervised_contrastive(apart, torch.tensor([0, 0, 1, 1]), 0.1)
     torch.testing.assert_close(ideal, torch.full((4,), math.log(1 + 2 * math.exp(-20))), atol=1e-6, rtol=0)
+
+
+def test_clips_are_compared_in_one_view_each() -> None:
+    model, batch = _action("embedding").eval(), _action_batch()
+    losses = model.item_losses(batch, _generator(1))
+    assert set(losses) == {"contrastive"}
+    vectors = model(batch.keypoints, step_keys(batch.item_seed, draw_seed(_generator(1))))
+    torch.testing.assert_close(losses["contrastive"], supervised_contrastive(vectors, batch.label, TEMPERATURE))
+    alone = replace(batch, label=torch.arange(6))
+    assert not model.item_losses(alone, _generator(1))["contrastive"].any(), "nothing of a class to be near to"
 
 
 def test_cross_entropy_of_a_classifier_without_an_opinion() -> None:

@@ -105,4 +105,4 @@ def one_shot(folder: Path) -> ClipExperimentConfig:
         "sources": [{"name": "ntu", "format": "pyskl", "path": path, "split": "oneshot_base"}],
         "validation": {"name": "ntu", "format": "pyskl", "path": path, "split": "oneshot_val"},
     }
-    return task_config(folder, "action", "embedding", data=data)
+    return task_config(folder, "action", "embedding", data=data, train={"batch_size": 4})

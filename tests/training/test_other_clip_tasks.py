@@ -19,8 +19,11 @@ from diffhmr.models.dstformer import DSTformer
 from diffhmr.motion_checkpoint import load_motion_model, read_motion_metadata
 from diffhmr.task_checkpoint import load_action_model, load_lifting_model
 from diffhmr.training.action_report import ActionReport
+from diffhmr.training.build import build_task
+from diffhmr.training.data import StepSlice, step_batches
 from diffhmr.training.lifting_report import LiftingReport
 from diffhmr.training.loop import run
+from diffhmr.training.processes import Processes
 from tests.training.runs import assert_same_weights, make_trainer, run_until
 from tests.training.task_files import actions, one_shot, poses, pretraining, task_config
 
@@ -55,8 +58,9 @@ def test_each_task_learns_from_its_files(
     assert events.Tags()["images"] == ["hypotheses"]
 
 
-def test_resumed_equals_uninterrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = pretraining(tmp_path)
+@pytest.mark.parametrize("make", [pretraining, one_shot])
+def test_resumed_equals_uninterrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Make) -> None:
+    config = make(tmp_path)
     config = config.model_copy(update={"train": config.train.model_copy(update={"validate_every": 9})})
     straight = run(config.model_copy(update={"output": tmp_path / "straight"}))
     broken = config.model_copy(update={"output": tmp_path / "broken"})
@@ -81,6 +85,35 @@ def test_each_task_learns_from_synthetic_clips(tmp_path: Path, task: str, head: 
         totals.append(float(gradients.total))
         trainer.update()
     assert sum(totals[-4:]) < 0.93 * sum(totals[:4])
+
+
+@pytest.mark.parametrize("synthetic", [False, True])
+def test_every_batch_of_an_embedding_has_pairs(tmp_path: Path, toy_body: BodyModel, synthetic: bool) -> None:
+    config, classes = one_shot(tmp_path), (0, 5, 99)
+    if synthetic:
+        classes = (0, 1, 2)
+        data = {"activities": ["walk", "squat", "wave"]}
+        config = task_config(tmp_path, "action", "embedding", data=data, train={"batch_size": 4})
+    dataset = build_action_dataset(config, toy_body, "train")
+    whole = list(step_batches(dataset, StepSlice(0, 12, 4, 0, 4), 0))
+    for batch in whole:
+        assert (batch.label.bincount() % 2 == 0).all() and not torch.equal(batch.keypoints[0], batch.keypoints[1])
+    # The three classes come equally often, two clips of each in every three pairs.
+    labels = torch.cat([batch.label for batch in whole]).reshape(-1, 6).sort(dim=1).values
+    assert torch.equal(labels, torch.tensor(classes).repeat_interleave(2).expand(8, 6))
+    again = build_action_dataset(config, toy_body, "train")
+    for steps, rows in ((StepSlice(5, 12, 4, 0, 4), slice(0, 4)), (StepSlice(5, 12, 4, 2, 2), slice(2, 4))):
+        for batch, other in zip(step_batches(again, steps, 0), whole[5:], strict=True):
+            assert torch.equal(batch.keypoints, other.keypoints[rows]) and torch.equal(batch.label, other.label[rows])
+            assert torch.equal(batch.item_seed, other.item_seed[rows])
+
+
+def test_pairs_are_not_torn_apart_by_processes(tmp_path: Path) -> None:
+    config = one_shot(tmp_path)
+    for count, batch_size in ((2, 4), (2, 10), (4, 12)):
+        train = config.train.model_copy(update={"batch_size": batch_size})
+        with pytest.raises(UserError, match=f"choose a multiple of {2 * count}, at least {4 * count}$"):
+            build_task(config.model_copy(update={"train": train}), Processes(0, count, CPU))
 
 
 def test_tasks_start_from_pretraining(tmp_path: Path) -> None:

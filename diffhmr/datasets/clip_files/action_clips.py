@@ -41,20 +41,24 @@ class ActionClips:
 
     Args:
         coco_scores: as of :func:`two_people`; not for training.
+        in_pairs: the training items 2k and 2k + 1 are two recordings of one class, and all classes come equally often
+            (:class:`diffhmr.datasets.class_pairs.ClassPairs`); weights of the files then mean nothing.
 
     Raises:
         UserError: a file cannot be used, or the weights do not add up.
     """
 
-    def __init__(self, config: ClipDataConfig, split: Split, coco_scores: bool = False) -> None:
+    def __init__(self, config: ClipDataConfig, split: Split, coco_scores: bool = False, in_pairs: bool = False) -> None:
         assert not (coco_scores and split == "train"), "a mirror would exchange scores that are not those of the points"
         self._coco_scores = coco_scores
         self._train = split == "train"
         self._flip = config.augment.flip if self._train else 0.0
         self.num_frames = config.frames
         self._sources = [_read(source) for source in sources_of(config, split)]
-        self._order = ClipOrder(config, split, [len(clips) for clips in self._sources])
-        self.num_classes = 1 + max(clip.label for clips in self._sources for clip in clips)
+        labels = [np.array([clip.label for clip in clips], np.int64) for clips in self._sources]
+        sizes = [len(clips) for clips in self._sources]
+        self._order = ClipOrder(config, split, sizes, pairs=labels if in_pairs else None)
+        self.num_classes = 1 + max(int(one.max()) for one in labels)
 
     def __len__(self) -> int:
         return len(self._order)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from diffhmr.body.params import SmplParams
 from diffhmr.config_clips import ClipDataConfig, ClipSourceConfig
+from diffhmr.datasets.class_pairs import ClassPairs
 from diffhmr.datasets.clip_files.videos import Indices
 from diffhmr.datasets.mixture import Positions, shares
 from diffhmr.datasets.synthetic import Split
@@ -58,21 +59,28 @@ def sources_of(config: ClipDataConfig, split: Split) -> tuple[ClipSourceConfig, 
 class ClipOrder:
     """What the items of a split are: a function of (seed, split, index).
 
-    Training is endless: every file has its share, and is walked through again and again in another order. Otherwise the
-    items are clips of the one file, evenly spaced, as many as the settings allow.
+    Training is endless: every file has its share, and is walked through again and again in another order; or it takes
+    pairs of a class from all files together. Otherwise the items are clips of the one file, evenly spaced, as many as
+    the settings allow.
 
     Args:
         config: of the data.
         split: of the items.
         sizes: how many clips each file has.
         chosen: the files that are used, which keep their shares relative to each other; None: all.
+        pairs: of training in pairs (:class:`ClassPairs`) the classes of the clips of each file, ``[size]``.
 
     Raises:
         UserError: a file has no clip, or the weights do not add up.
     """
 
     def __init__(
-        self, config: ClipDataConfig, split: Split, sizes: Sequence[int], chosen: Sequence[int] | None = None
+        self,
+        config: ClipDataConfig,
+        split: Split,
+        sizes: Sequence[int],
+        chosen: Sequence[int] | None = None,
+        pairs: Sequence[Indices] | None = None,
     ) -> None:
         self._seed, self._split = config.seed, split
         sources = sources_of(config, split)
@@ -80,15 +88,20 @@ class ClipOrder:
             if not size:
                 raise UserError(f"{source.name}: {source.path} has no usable clip in the split {source.split}")
         self._chosen = list(range(len(sizes)) if chosen is None else chosen)
-        self._positions: Positions | None = None
-        if split == "train":
+        self._positions: Positions | ClassPairs | None = None
+        self._length = config.train_items
+        if pairs is not None:
+            assert split == "train" and chosen is None
+            self._positions = ClassPairs(config.seed, pairs)
+            for source, labels in zip(sources, pairs, strict=True):
+                _log.info("%s: %d clips of %d classes, in pairs", source.name, len(labels), len(np.unique(labels)))
+        elif split == "train":
             share = shares([source.weight for source in sources], sizes)[self._chosen]
             share = share / share.sum()
             theirs = [sizes[number] for number in self._chosen]
             for number, part in zip(self._chosen, share, strict=True):
                 _log.info("%s: %d clips, %.1f %% of the items", sources[number].name, sizes[number], 100 * part)
             self._positions = Positions(config.seed, share, theirs)
-            self._length = config.train_items
         else:
             self._length = min(sizes[0], config.val_items if split == "val" else config.test_items)
             self._rows = np.arange(self._length) * sizes[0] // self._length

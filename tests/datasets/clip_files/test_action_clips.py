@@ -125,6 +125,26 @@ def test_a_batch_is_its_items_one_by_one(ntu: tuple[Path, dict[str, Any]]) -> No
     torch.testing.assert_close(mirrored.keypoints, expected)
 
 
+def test_training_in_pairs_of_a_class(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    paths = [tmp_path / "a.pkl", tmp_path / "b.pkl"]
+    for path, labels in zip(paths, ([0, 0, 0, 4, 7], [4, 7, 7, 7, 7]), strict=True):
+        names = [f"{path.stem}{k}" for k in range(len(labels))]
+        annotations = [recording(*one, 5, rng) for one in zip(names, labels, strict=True)]
+        dump({"split": {"all": names}, "annotations": annotations}, path)
+    config = settings(*(source(path, "pyskl", "all", name=path.stem) for path in paths), frames=6, flip=0.5)
+    clips = ActionClips(config, "train", in_pairs=True)
+    assert len(clips) == config.train_items and clips.num_classes == 8
+    whole = clips.__getitems__(range(48))
+    pairs = whole.label.reshape(-1, 2)
+    assert torch.equal(pairs[:, 0], pairs[:, 1])
+    assert torch.equal(pairs[:, 0].reshape(-1, 3).sort(dim=1).values, torch.tensor([[0, 4, 7]]).expand(8, 3))
+    for indices in ([7, 2], range(10, 20), [47, 46, 0]):
+        part = ActionClips(config, "train", in_pairs=True).__getitems__(indices)
+        assert torch.equal(part.keypoints, whole.keypoints[list(indices)])
+        assert torch.equal(part.label, whole.label[list(indices)])
+
+
 def test_validation_is_evenly_sampled_and_each_recording_comes_once(ntu: tuple[Path, dict[str, Any]]) -> None:
     path, _ = ntu
     clips = ActionClips(data(path, flip=1.0, frames=12), "val")

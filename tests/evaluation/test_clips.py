@@ -15,9 +15,10 @@ from diffhmr.body.model import BodyModel
 from diffhmr.body.params import SmplParams
 from diffhmr.errors import UserError
 from diffhmr.evaluation import clip_measures, clips
-from diffhmr.evaluation.clip_data import LabelledSequence, MeasuredClips, SequenceSet, cut
+from diffhmr.evaluation.clip_data import MeasuredClips, SequenceSet
 from diffhmr.evaluation.clip_measures import SequenceMeasurer
 from diffhmr.evaluation.clip_protocols import CLIP_PROTOCOLS, SYNTHETIC_MOTION
+from diffhmr.evaluation.clip_sequences import LabelledSequence, cut
 from diffhmr.evaluation.clips import evaluate_clips
 from diffhmr.evaluation.run import EvaluationOptions
 from diffhmr.evaluation.truth import Bodies

@@ -18,7 +18,7 @@ from tests.evaluation.test_clip_data import write_videos
 from tests.inference.example_people import save_small_checkpoint, small_config
 
 ROOT = Path(__file__).parents[1]
-FREE = ("--dataset", "3dpw-video", "--protocol", "3dpw-video-neutral17-free-body")
+FREE = ("--dataset", "3dpw-video", "--protocol", "3dpw-video-neutral17-labels-free-body")
 eval_script = importlib.import_module("eval")
 
 
@@ -62,13 +62,15 @@ def test_a_stochastic_model_of_clips(
     }  # fmt: skip
     assert result["experiment"]["name"] == "small" and result["experiment"]["seed"] == 0
     protocol = result["protocol"]
-    assert protocol["name"] == "3dpw-video-neutral17-free-body-v1" and protocol["sequences"].startswith("whole")
+    assert protocol["name"] == "3dpw-video-neutral17-labels-free-body-v1" and protocol["sequences"].startswith("whole")
+    assert protocol["file"] == "a label file (.npz)" and "squares of 1920 px" in protocol["pictures"]
     assert protocol["people"]["test_items"] == 3 and "NOT comparable" in protocol["truth"]
     error = result["metrics"]["mpvpe_mm"]
     assert error["min_of"]["3"] < error["min_of_sequence"]["3"] < error["random"]
     assert (error["min_of"]["1"], error["min_of_sequence"]["1"]) == pytest.approx((error["random"],) * 2, rel=1e-5)
     assert [one["num_frames"] for one in sorted(result["sequences"], key=lambda one: str(one["name"]))] == [5, 4, 20]
     text = capsys.readouterr().out
+    assert "3 samples, body: free body, not SMPL, measured on a label file (.npz)\n" in text
     assert "walk, person 1" in text and "n=3 seq." in text and text.endswith(f"written: {dump}\n")
     assert max(map(len, text.splitlines()[1:-3])) <= 120
     with np.load(dump) as arrays:
@@ -103,7 +105,7 @@ def test_models_with_one_answer_flipped_filtered_and_cut(
     moves = "accel_of_prediction_m_per_s2"
     assert smooth["metrics"][moves]["mode"] < 0.5 * plain["metrics"][moves]["mode"]
     cut = _result(
-        monkeypatch, tmp_path, folder, "motionbert.st", "--protocol", "3dpw-video-neutral17-clips16-free-body"
+        monkeypatch, tmp_path, folder, "motionbert.st", "--protocol", "3dpw-video-neutral17-labels-clips16-free-body"
     )
     assert (cut["num_items"], cut["num_frames"]) == (1, 16)
     part = _result(monkeypatch, tmp_path, folder, "motionbert.st", "--limit", 1)
@@ -150,8 +152,9 @@ def test_bad_input_is_one_line_and_exit_code_2(
         ("--data", tmp_path, *clips): "--data belongs to other data sets",
         ("--filter", "kalman", *clips): "give one-euro, or one-euro:MIN_CUTOFF,BETA",
         ("--protocol", "3dpw-spin", *clips): "synthetic-motion has no protocol '3dpw-spin'",
-        ("--dataset", "3dpw-video"): "3dpw-video-gendered14-v1 measures on SMPL, but the body of the model is",
+        ("--dataset", "3dpw-video"): "3dpw-video-gendered14-v2 measures on SMPL, but the body of the model is",
         (*FREE, "--data", tmp_path): "there is no ",
+        (*FREE[:3], "3dpw-video-neutral17-free-body", "--data", folder / "test.npz"): "test.npz is a label file",
         ("--num-samples", "0", *clips): "--num-samples must be at least 1",
         ("--steps", "2000", *clips): "2000 sampling steps, but the model has 1000",
         ("--dump", tmp_path / "d.txt", *clips): "name it FILE.npz",

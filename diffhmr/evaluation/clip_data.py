@@ -19,7 +19,14 @@ from diffhmr.config_clips import ClipDataConfig, ClipNoiseConfig
 from diffhmr.datasets.clips import SyntheticClips
 from diffhmr.datasets.labels import read_labels
 from diffhmr.errors import UserError
-from diffhmr.evaluation.clip_protocols import SYNTHETIC_MOTION, ClipProtocol, find_clip_protocol
+from diffhmr.evaluation.clip_protocols import (
+    SYNTHETIC_MOTION,
+    ClipProtocol,
+    find_clip_protocol,
+    is_label_file,
+    kind_of_file,
+    on_other_files,
+)
 from diffhmr.evaluation.clip_sequences import LabelledSequence, cut, sequences_of_labels, sequences_of_mesh_det
 from diffhmr.evaluation.data import describe_file
 
@@ -36,8 +43,9 @@ class MeasuredClips:
     Attributes:
         batch: with targets.
         valid: ``[B, T]`` bool, frames that are measured. The others have no truth, and mostly no keypoints.
-        coco: ``[B, T, 17, 3]`` the same detections as COCO-17, in the unit of the batch's keypoints; None where there
-            are none.
+        coco: ``[B, T, 17, 3]`` the same detections as COCO-17, x and y from the middle of the picture in halves of its
+            shorter side, which is not the unit of the batch's keypoints where a protocol gives pictures a size; None
+            where there are none.
     """
 
     batch: ClipBatch
@@ -99,7 +107,8 @@ def open_clips(source: ClipSource, body: BodyModel, *, initial: bool = False) ->
         initial: the sequences have to bring parameters to be refined.
 
     Raises:
-        UserError: the file is missing, damaged, or lacks what the protocol measures or models take.
+        UserError: the file is missing, damaged, of another kind than the protocol measures on, or lacks what the
+            protocol measures or models take.
     """
     protocol = source.terms
     if protocol is SYNTHETIC_MOTION:
@@ -108,8 +117,8 @@ def open_clips(source: ClipSource, body: BodyModel, *, initial: bool = False) ->
         about = {"split": "test"} | data.model_dump(mode="json", include=set(_SYNTHETIC))
         return made, about | ({"initial": "the truth, disturbed as by a model of pictures"} if initial else {})
     path = _find_file(source)
-    if path.suffix == ".npz":
-        sequences = sequences_of_labels(read_labels(path), path)
+    if protocol.reads_labels:
+        sequences = sequences_of_labels(read_labels(path), path, protocol.resolution)
     else:
         sequences = sequences_of_mesh_det(path, protocol.resolution)
     if protocol.clip_length is not None:
@@ -123,10 +132,10 @@ def open_clips(source: ClipSource, body: BodyModel, *, initial: bool = False) ->
         )
     clips = SequenceSet(sequences)
     description = {
-        "split": path.stem if path.suffix == ".npz" else "test",
+        "split": path.stem if protocol.reads_labels else "test",
         "labels": describe_file(path),
         "rows": {"measured": sum(int(one.valid.sum()) for one in sequences), "sha256": _digest(sequences)},
-        "input": "the 2D keypoints of the file",
+        "input": f"the 2D keypoints of {kind_of_file(labels=protocol.reads_labels)}",
         **({"initial": "pred_smpl_pose and pred_smpl_shape of the file"} if initial else {}),
         "test_items": len(sequences),
     }
@@ -213,8 +222,14 @@ def _digest(sequences: Sequence[LabelledSequence]) -> str:
 
 
 def _find_file(source: ClipSource) -> Path:
+    """The file, of the kind that the protocol measures on: one name never means two kinds of data."""
     protocol = source.terms
+    other = on_other_files(protocol)
     if source.data is not None and source.data.is_file():
+        if is_label_file(source.data) != protocol.reads_labels:
+            found, wanted = (kind_of_file(labels=kind) for kind in (not protocol.reads_labels, protocol.reads_labels))
+            remedy = "give another with --data" + ("" if other is None else f", or --protocol {other.name}")
+            raise UserError(f"{source.data} is {found}, but {protocol.full_name} measures on {wanted}; {remedy}")
         return source.data
     if source.data is not None:
         places = [source.data / Path(name).name for name in protocol.files]
@@ -224,7 +239,9 @@ def _find_file(source: ClipSource) -> Path:
     for place in places:
         if place.is_file():
             return place
+    remedy = "data/README.md says whence they come, and --data FILE says where they are"
+    if other is not None:
+        remedy += f"; --protocol {other.name} measures on {kind_of_file(labels=other.reads_labels)}"
     raise UserError(
-        f"the sequences of {protocol.full_name} are missing: there is no {' or '.join(map(str, places))}; "
-        "data/README.md says whence they come, and --data FILE says where they are"
+        f"the sequences of {protocol.full_name} are missing: there is no {' or '.join(map(str, places))}; {remedy}"
     )

@@ -1,13 +1,15 @@
 """The built-in protocols for sequences: named, versioned terms, so that a number says what it is.
 
 Whole sequences are measured, their ends included. The protocols of MotionBERT and DiffMesh, which measure clips of 16
-frames and drop what is left of each sequence, stand beside them under names that say so.
+frames and drop what is left of each sequence, stand beside them under names that say so. So do those of the same
+measures on another kind of file: what is detected and where sequences begin is part of a protocol.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from diffhmr.body.joints import JOINT_SETS, JointSet
@@ -28,11 +30,13 @@ class ClipProtocol:
         joint_set: what is measured, a name of ``JOINT_SETS``.
         root: joints whose mean is the root, of the prediction and of the truth.
         truth_body: on which body the labelled parameters are put.
-        files: where the file can be below ``data/``; the first that exists is read. Empty: made on demand.
+        files: where the file can be below ``data/``; the first that exists is read. All are of one kind: ``.npz`` label
+            files, or pickles of MotionBERT's format. Empty: made on demand.
         subset: another joint set, whose MPJPE and PA-MPJPE are measured too; empty: none.
         clip_length: sequences are cut into clips of so many frames, each answered and measured for itself, and what
             is left at the end is dropped. None: whole sequences.
-        resolution: of pickles of MotionBERT: all pictures count as squares of this side; None: what the file says.
+        resolution: for the keypoints of the networks of clips all pictures count as squares of this side, from either
+            kind of file; None: what the file says.
         num_samples: random motions per sequence of stochastic models, unless the command line says otherwise.
         version: goes up when anything that moves a number changes.
     """
@@ -59,6 +63,11 @@ class ClipProtocol:
     def joints(self) -> JointSet:
         """What is measured."""
         return JOINT_SETS[self.joint_set]
+
+    @property
+    def reads_labels(self) -> bool:
+        """It measures on label files; else on pickles of MotionBERT's format, or on no file."""
+        return any(is_label_file(name) for name in self.files)
 
     @property
     def needs_smpl(self) -> bool:
@@ -107,9 +116,26 @@ class ClipProtocol:
             "itself is left out; hidden joints are those that cannot be seen, hidden frames those with such a joint; "
             "for HuManiFlow elbows, wrists, knees and ankles alone can be hidden, all other joints are visible",
         }
+        if self.files:
+            described["file"] = kind_of_file(labels=self.reads_labels)
+            described["pictures"] = (
+                "the middle and half the shorter side of each become 0 and 1"
+                if self.resolution is None
+                else f"count as squares of {self.resolution} px: x / {self.resolution / 2:g} - 1, likewise y"
+            )
         if self.subset:
             described["subset"] = f"mpjpe_14_mm and pa_mpjpe_14_mm are of {self.subset}"
         return described
+
+
+def is_label_file(path: str | Path) -> bool:
+    """Whether this is the name of a label file, and not of a pickle of MotionBERT's format."""
+    return Path(path).suffix == ".npz"
+
+
+def kind_of_file(*, labels: bool) -> str:
+    """In words."""
+    return "a label file (.npz)" if labels else "a pickle of MotionBERT's format (mesh_det)"
 
 
 def _on_free_body(protocol: ClipProtocol) -> ClipProtocol:
@@ -117,13 +143,13 @@ def _on_free_body(protocol: ClipProtocol) -> ClipProtocol:
 
 
 def _cut(protocol: ClipProtocol) -> ClipProtocol:
-    return replace(protocol, name=f"{protocol.name}-clips16", clip_length=16, source=protocol.source.split(", but")[0])
+    source = protocol.source.replace(_WHOLE, "")
+    return replace(protocol, name=f"{protocol.name}-clips16", clip_length=16, source=source)
 
 
 _H36M_ROOT = ("pelvis_h36m17",)
-_MOTIONBERT = (
-    "MotionBERT (Zhu et al., ICCV 2023), DiffMesh (Zheng et al., WACV 2025), but whole sequences instead of clips of 16"
-)
+_WHOLE = ", but whole sequences instead of clips of 16"
+_MOTIONBERT = f"MotionBERT (Zhu et al., ICCV 2023), DiffMesh (Zheng et al., WACV 2025){_WHOLE}"
 
 SYNTHETIC_MOTION = ClipProtocol(
     name="synthetic-motion",
@@ -133,6 +159,10 @@ SYNTHETIC_MOTION = ClipProtocol(
     root=_H36M_ROOT,
     truth_body="model",
 )
+_LABELS_OF_3DPW = "3dpw/test.npz"
+_RESOLUTION_OF_3DPW = 1920
+"""The pictures have 1920 x 1080 or 1080 x 1920 px; MotionBERT and DiffMesh normalise all of them so."""
+
 _THREEDPW_GENDERED = ClipProtocol(
     name="3dpw-video-gendered14",
     dataset="3dpw-video",
@@ -140,7 +170,9 @@ _THREEDPW_GENDERED = ClipProtocol(
     joint_set="J14_H36M",
     root=("right_hip_h36m17", "left_hip_h36m17"),
     truth_body="gendered",
-    files=("3dpw/test.npz",),
+    files=(_LABELS_OF_3DPW,),
+    resolution=_RESOLUTION_OF_3DPW,
+    version=2,
 )
 _THREEDPW_NEUTRAL = ClipProtocol(
     name="3dpw-video-neutral17",
@@ -149,9 +181,17 @@ _THREEDPW_NEUTRAL = ClipProtocol(
     joint_set="H36M17",
     root=_H36M_ROOT,
     truth_body="neutral",
-    files=("mesh/mesh_det_pw3d.pkl", "3dpw/test.npz"),
+    files=("mesh/mesh_det_pw3d.pkl",),
     subset="J14_H36M",
-    resolution=1920,
+    resolution=_RESOLUTION_OF_3DPW,
+    version=2,
+)
+_THREEDPW_NEUTRAL_LABELS = replace(
+    _THREEDPW_NEUTRAL,
+    name="3dpw-video-neutral17-labels",
+    source=f"{_MOTIONBERT}; the detections and sequences of label files: NOT comparable with results on theirs",
+    files=(_LABELS_OF_3DPW,),
+    version=1,
 )
 _H36M_NEUTRAL = replace(
     _THREEDPW_NEUTRAL,
@@ -159,11 +199,14 @@ _H36M_NEUTRAL = replace(
     dataset="h36m-video",
     files=("mesh/mesh_det_h36m.pkl",),
     resolution=None,
+    version=1,
 )
 _ON_SMPL = (
     _THREEDPW_GENDERED,
     _THREEDPW_NEUTRAL,
     _cut(_THREEDPW_NEUTRAL),
+    _THREEDPW_NEUTRAL_LABELS,
+    _cut(_THREEDPW_NEUTRAL_LABELS),
     _H36M_NEUTRAL,
     _cut(_H36M_NEUTRAL),
 )
@@ -191,3 +234,12 @@ def find_clip_protocol(dataset: str, name: str | None = None) -> ClipProtocol:
             return protocol
     known = ", ".join(protocol.name for protocol in theirs)
     raise UserError(f"{dataset} has no protocol {name!r}; choose one of {known}")
+
+
+def on_other_files(protocol: ClipProtocol) -> ClipProtocol | None:
+    """The protocol with the same measures on the other kind of file, if there is one."""
+    alike: dict[str, Any] = {"name": "", "source": "", "files": (), "version": 0}
+    for other in _ALL:
+        if other.reads_labels != protocol.reads_labels and replace(other, **alike) == replace(protocol, **alike):
+            return other
+    return None

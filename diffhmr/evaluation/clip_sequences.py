@@ -17,6 +17,7 @@ from diffhmr.body.keypoint_maps import map_keypoints
 from diffhmr.body.params import SmplParams
 from diffhmr.config_clips import ClipSourceConfig
 from diffhmr.datasets.clip_files.mesh_clips import mesh_sequences
+from diffhmr.datasets.clip_files.mesh_det import to_shorter_side
 from diffhmr.datasets.labelled import coco_points
 from diffhmr.datasets.labels import Labels
 from diffhmr.errors import UserError
@@ -34,7 +35,8 @@ class LabelledSequence:
         betas: ``[10]``.
         valid: ``[T]`` bool, frames with labels.
         fps: frames per second.
-        coco: ``[T, 17, 3]`` the keypoints as COCO-17, or None.
+        coco: ``[T, 17, 3]`` the keypoints as COCO-17, x and y from the middle of the picture in halves of its shorter
+            side, whatever the unit of ``keypoints``; or None.
         gender: 0 male, 1 female, -1 unknown.
         initial: parameters ``[T]`` to be refined, or None.
     """
@@ -103,7 +105,9 @@ def sequences_of_mesh_det(path: Path, resolution: int | None) -> list[LabelledSe
     return sequences
 
 
-def sequences_of_labels(labels: Labels, path: Path, fps: float = 30.0) -> list[LabelledSequence]:
+def sequences_of_labels(
+    labels: Labels, path: Path, resolution: int | None = None, fps: float = 30.0
+) -> list[LabelledSequence]:
     """The people of a label file through time, with a row for every frame from the first to the last of each.
 
     Frames that the file does not have, where the camera was lost or nobody seen, are not valid and have no keypoints.
@@ -111,6 +115,8 @@ def sequences_of_labels(labels: Labels, path: Path, fps: float = 30.0) -> list[L
     Args:
         labels: with ``sequence``, ``subject``, ``frame`` and ``image_size``.
         path: of the file, for messages.
+        resolution: the pictures count as squares of this side in ``keypoints``, as in :func:`sequences_of_mesh_det`;
+            None: ``keypoints`` have the unit of ``coco``.
         fps: of the videos; 30 for 3DPW.
 
     Raises:
@@ -126,40 +132,60 @@ def sequences_of_labels(labels: Labels, path: Path, fps: float = 30.0) -> list[L
         raise UserError(f"{path} has no 2D keypoints, which models of clips read; make it with scripts.prepare_3dpw")
     if not labels.has_smpl.all():
         raise UserError(f"{path} has people without SMPL parameters; evaluate on a file that labels them all")
-    coco = _centred(coco, labels.extra["image_size"])
+    centred = _centred(coco, labels.extra["image_size"])
+    points = centred if resolution is None else _squared(coco, resolution)
     people = np.char.add(np.char.add(labels.extra["sequence"], ", person "), labels.extra["subject"])
-    return [_sequence(labels, coco, name, np.flatnonzero(people == name), fps) for name in dict.fromkeys(people)]
+    both = np.stack([points, centred])
+    return [_sequence(labels, both, name, np.flatnonzero(people == name), fps) for name in dict.fromkeys(people)]
 
 
 def _sequence(
-    labels: Labels, coco: NDArray[np.float32], name: str, rows: NDArray[np.intp], fps: float
+    labels: Labels, detected: NDArray[np.float32], name: str, rows: NDArray[np.intp], fps: float
 ) -> LabelledSequence:
+    """The sequence of ``rows``; COCO-17 ``detected (2, N, 17, 3)`` is in the unit of ``keypoints`` and in that of
+    ``coco``.
+    """
     frame = labels.extra["frame"][rows]
     if len(np.unique(frame)) < len(frame):
         raise UserError(f"{name}: two rows of the label file are of the same frame; leave one of them out")
     place = frame - frame.min()
-    points = np.zeros((int(place.max()) + 1, 17, 3), np.float32)
-    pose = np.zeros((len(points), 72), np.float32)
-    valid = np.zeros(len(points), bool)
-    points[place], pose[place], valid[place] = coco[rows], labels.pose[rows], True
+    points = np.zeros((2, int(place.max()) + 1, 17, 3), np.float32)
+    pose = np.zeros((points.shape[1], 72), np.float32)
+    valid = np.zeros(points.shape[1], bool)
+    points[:, place], pose[place], valid[place] = detected[:, rows], labels.pose[rows], True
     if "valid" in labels.extra:
         valid[place] = labels.extra["valid"][rows]
     return LabelledSequence(
         name=str(name),
-        keypoints=torch.from_numpy(map_keypoints(points, COCO17, H36M17)),
+        keypoints=torch.from_numpy(map_keypoints(points[0], COCO17, H36M17)),
         rotations=axis_angle_to_matrix(torch.from_numpy(pose).unflatten(-1, (24, 3))),
         betas=torch.from_numpy(labels.betas[rows].mean(axis=0)),
         valid=torch.from_numpy(valid),
         fps=fps,
-        coco=torch.from_numpy(points),
+        coco=torch.from_numpy(points[1]),
         gender=int(labels.gender[rows[0]]),
     )
 
 
 def _centred(points: NDArray[np.float32], size: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Pixels ``(N, 17, 3)`` of pictures of ``size (N, 2)`` in halves of the shorter side from the middle."""
+    """Pixels ``(N, 17, 3)`` of pictures of ``size (N, 2)`` in halves of the shorter side from the middle.
+
+    The middle of the first pixel is (0, 0) in label files, so the middle of the picture is half a pixel less.
+    """
     half = size[:, None].astype(np.float32) / 2
     result = points.copy()
     result[..., :2] = (points[..., :2] + 0.5 - half) / half.min(axis=-1, keepdims=True)
-    result[..., 2] = points[..., 2].clip(0, 1)
-    return np.where(points[..., 2:] > 0, result, 0).astype(np.float32)
+    return _seen(result)
+
+
+def _squared(points: NDArray[np.float32], resolution: int) -> NDArray[np.float32]:
+    """Pixels ``(N, 17, 3)`` in halves of ``resolution`` from its middle, as those of pickles: without half a pixel."""
+    result = points.astype(np.float32)
+    to_shorter_side(result, np.full((1, 2), resolution, np.float32))
+    return _seen(result)
+
+
+def _seen(points: NDArray[np.float32]) -> NDArray[np.float32]:
+    """With confidences in [0, 1]; unseen points are 0."""
+    points[..., 2] = points[..., 2].clip(0, 1)
+    return np.where(points[..., 2:] > 0, points, 0).astype(np.float32)

@@ -55,10 +55,12 @@ def _heading(result: Mapping[str, Any]) -> list[str]:
         model += ", mean with the mirror image"
     for name, settings in (result["filter"] or {}).items():
         model += f", {name} filter ({', '.join(f'{key} {value:g}' for key, value in settings.items())})"
+    measured_on = f", measured on {protocol['file']}" if "file" in protocol else ""
     return [
         f"{checkpoint['path']} (step {checkpoint['step']}): {model}",
         f"{result['dataset']}, {result['num_items']} sequences, {result['num_frames']} frames, protocol "
-        f"{protocol['name']}, {result['num_samples']} samples, body: {protocol['body']['name']}",
+        f"{protocol['name']}",
+        f"{result['num_samples']} samples, body: {protocol['body']['name']}{measured_on}",
     ]
 
 

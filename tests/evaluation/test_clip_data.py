@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 import torch
 
+from diffhmr.body.joints import H36M17
 from diffhmr.body.model import BodyModel
 from diffhmr.config_clips import ClipDataConfig
 from diffhmr.datasets.clips import SyntheticClips
 from diffhmr.datasets.labels import write_labels
 from diffhmr.errors import UserError
 from diffhmr.evaluation.clip_data import ClipSource, SyntheticMotion, open_clips, synthetic_motion
+from diffhmr.evaluation.clip_protocols import CLIP_PROTOCOLS
 from diffhmr.geometry.rotation import axis_angle_to_matrix
 from tests.releases.motionbert import mesh_frames, write_splits
 
@@ -78,11 +80,13 @@ def test_label_files_become_sequences(tmp_path: Path, toy_body: BodyModel) -> No
     pose = torch.from_numpy(rows["pose"][row]).float().unflatten(0, (24, 3))
     torch.testing.assert_close(batch.targets.rotations[0, 5], axis_angle_to_matrix(pose))
     torch.testing.assert_close(batch.targets.betas[0], torch.from_numpy(rows["shape"][row]).float())
-    # The nose in halves of the shorter side of 600 x 1000 pixels from the middle, x and y from the pixels' corners.
+    # For models of pictures the nose in halves of the shorter side of 600 x 1000 pixels from the middle, x and y from
+    # the pixels' corners; for those of clips as in the pickles, as if the picture had 1920 x 1920.
     nose = rows["openpose"][row, 0]
     expected = torch.tensor([(nose[0] + 0.5 - 300) / 300, (nose[1] + 0.5 - 500) / 300, nose[2]]).float()
     torch.testing.assert_close(taken.coco[0, 5, 0], expected)
-    torch.testing.assert_close(batch.keypoints[0, 5, 9], expected)
+    squared = torch.tensor([nose[0] / 960 - 1, nose[1] / 960 - 1, nose[2]]).float()
+    torch.testing.assert_close(batch.keypoints[0, 5, 9], squared)
     # Names, not places in the file, decide about random numbers.
     assert (
         open_clips(_source(tmp_path / "test.npz"), toy_body)[0]
@@ -92,7 +96,7 @@ def test_label_files_become_sequences(tmp_path: Path, toy_body: BodyModel) -> No
 
 
 def test_clips_of_sixteen_frames_drop_tails_and_short_sequences(tmp_path: Path, toy_body: BodyModel) -> None:
-    clips, _ = open_clips(_source(write_videos(tmp_path), "3dpw-video-neutral17-clips16"), toy_body)
+    clips, _ = open_clips(_source(write_videos(tmp_path), "3dpw-video-neutral17-labels-clips16"), toy_body)
     assert clips.names == ("walk, person 1 from 0",) and clips.lengths == (16,)
 
 
@@ -130,6 +134,43 @@ def test_pickles_of_motionbert_become_sequences(tmp_path: Path, toy_body: BodyMo
     assert cut.lengths == (16,) and initial is not None and tuple(initial.shape) == (1, 16)
 
 
+def test_both_kinds_of_files_give_the_same_coordinates_under_their_own_names(
+    tmp_path: Path, toy_body: BodyModel
+) -> None:
+    """MotionBERT's for 3DPW, whose pictures have 1920 x 1080 pixels: x / 1920 * 2 - 1 and y / 1920 * 2 - 1."""
+    rows = video_rows({("walk", "0"): list(range(16))})
+    rows["openpose"][:, 0], rows["image_size"][:] = (1200, 800, 0.5), (1920, 1080)
+    labels, pickle = tmp_path / "test.npz", tmp_path / "mesh_det_pw3d.pkl"
+    write_labels(labels, rows, {"dataset": "toy", "split": "test"})
+    frames = mesh_frames({"walk": 16}, np.random.default_rng(0))
+    nose = H36M17.joint_names.index("nose_h36m17")
+    frames.arrays["joint_2d"][:, nose, :2], frames.arrays["confidence"][:, nose] = (1200, 800), 0.5
+    write_splits(pickle, frames, frames)
+    names = ("3dpw-video-gendered14", "3dpw-video-neutral17-labels", "3dpw-video-neutral17")
+    for cut in ("", "-clips16", "-free-body", "-clips16-free-body"):
+        for name, path in zip(names, (labels, labels, pickle), strict=True):
+            if "clips16" in cut and name == names[0]:
+                continue
+            clips, description = open_clips(_source(path, name + cut), toy_body)
+            taken = clips.take([0])
+            assert taken.batch.keypoints.shape == (1, 16, 17, 3)
+            expected = torch.tensor([0.25, -0.16666667, 0.5]).expand(1, 16, 3)
+            torch.testing.assert_close(taken.batch.keypoints[:, :, nose], expected, atol=1e-6, rtol=0)
+            kind = "a pickle of MotionBERT's format (mesh_det)" if path == pickle else "a label file (.npz)"
+            assert description["input"] == f"the 2D keypoints of {kind}"
+            assert description["labels"]["path"].endswith(path.name)
+            terms = CLIP_PROTOCOLS[name + cut].describe()
+            assert terms["file"] == kind and terms["pictures"] == "count as squares of 1920 px: x / 960 - 1, likewise y"
+            assert ("NOT comparable" in terms["source"]) == (name == names[1])
+    # A file of the other kind is another protocol.
+    with pytest.raises(UserError, match=r"test.npz is a label file .*, or --protocol 3dpw-video-neutral17-labels$"):
+        open_clips(_source(labels, "3dpw-video-neutral17"), toy_body)
+    with pytest.raises(UserError, match=r"is a pickle .*labels-clips16-v1 measures on a label file"):
+        open_clips(_source(pickle, "3dpw-video-neutral17-labels-clips16"), toy_body)
+    with pytest.raises(UserError, match=r"measures on a label file \(.npz\); give another with --data$"):
+        open_clips(_source(pickle), toy_body)
+
+
 def test_the_synthetic_sequences_are_those_of_the_default_settings(free_body: BodyModel) -> None:
     """Whoever changes the defaults decides whether the protocol gets a new version."""
     assert synthetic_motion() == ClipDataConfig()
@@ -140,7 +181,8 @@ def test_the_synthetic_sequences_are_those_of_the_default_settings(free_body: Bo
 
 
 def test_missing_files_and_wrong_names_are_one_line(tmp_path: Path, toy_body: BodyModel) -> None:
-    with pytest.raises(UserError, match=r"no .*/mesh_det_pw3d.pkl or .*/test.npz; data/README.md says"):
+    write_videos(tmp_path)  # which this protocol does not fall back to
+    with pytest.raises(UserError, match=r"no \S*/mesh_det_pw3d.pkl; .*3dpw-video-neutral17-labels measures on"):
         open_clips(_source(tmp_path, "3dpw-video-neutral17"), toy_body)
     with pytest.raises(UserError, match="--data belongs to other data sets"):
         ClipSource("synthetic-motion", data=tmp_path)
@@ -148,8 +190,7 @@ def test_missing_files_and_wrong_names_are_one_line(tmp_path: Path, toy_body: Bo
         ClipSource("3dpw-video", "3dpw-spin")
     with pytest.raises(UserError, match="unknown data set of clips 'emdb'"):
         ClipSource("emdb")
-    write_videos(tmp_path)
     short = tmp_path / "short.npz"
     write_labels(short, video_rows({("walk", "0"): [4, 5]}), {"dataset": "toy", "split": "test"})
-    with pytest.raises(UserError, match="has no sequence that 3dpw-video-neutral17-clips16-v1 measures"):
-        open_clips(_source(short, "3dpw-video-neutral17-clips16"), toy_body)
+    with pytest.raises(UserError, match="has no sequence that 3dpw-video-neutral17-labels-clips16-v1 measures"):
+        open_clips(_source(short, "3dpw-video-neutral17-labels-clips16"), toy_body)

@@ -23,8 +23,13 @@ from diffhmr.files import require_file
 MIN_FRAMES = 30
 """Shorter tracks are left out: MotionBERT's choice."""
 
-MIN_VISIBLE = 10.2
-"""Joints that are seen in a frame on average, of the 15 that are annotated; MotionBERT's 306 of 30 frames."""
+MIN_VISIBLE = 306
+"""More than so many of the 15 annotated joints are seen in 30 frames, and in proportion in longer runs: MotionBERT's.
+
+Counted as they are annotated: the root and the belly, which are made of others, do not count.
+"""
+
+_ANNOTATED = [0, 1, 2, *range(5, 17)]  # without the ears, which nobody annotated
 
 # Of nose, head bottom, head top, ears, then COCO's points from the shoulders on: whose mean each of Human3.6M's 17 is.
 _PARENTS = (
@@ -48,7 +53,7 @@ class _Track:
 
 
 def read_posetrack18(path: Path, split: str) -> LiftingFrames:
-    """Read the tracks: of each person the runs of at least 30 frames in which the root is seen.
+    """Read the tracks: of each person the runs of at least 30 frames in which the root is seen, and enough besides.
 
     MotionBERT takes the first 30 annotated frames of a person, whatever lies between them; here a gap ends a run, and
     longer runs are used whole.
@@ -113,12 +118,17 @@ def _parse(content: dict[str, Any], stem: str) -> list[_Track]:
 
 def _runs(name: str, frames: dict[int, Floats32]) -> list[_Track]:
     numbers = np.array(sorted(frames))
-    points = to_h36m(np.stack([frames[number] for number in numbers.tolist()]))
+    annotated = np.stack([frames[number] for number in numbers.tolist()])
+    points = to_h36m(annotated)
     seen: NDArray[np.bool_] = np.greater(points[:, _ROOT, 2], 0)
-    numbers, points = numbers[seen], points[seen]
-    runs = np.split(points, np.flatnonzero(np.diff(numbers) != 1) + 1)
-    usable = [run for run in runs if len(run) >= MIN_FRAMES and (run[..., 2] > 0).sum() > MIN_VISIBLE * len(run)]
-    return [_Track(name, run) for run in usable]
+    visible = np.greater(annotated[:, _ANNOTATED, 2], 0).sum(1)
+    ends = np.flatnonzero(np.diff(numbers[seen]) != 1) + 1
+    runs = zip(np.split(points[seen], ends), np.split(visible[seen], ends), strict=True)
+    return [
+        _Track(name, run)
+        for run, count in runs
+        if len(run) >= MIN_FRAMES and count.sum() * MIN_FRAMES > MIN_VISIBLE * len(run)
+    ]
 
 
 def to_h36m(points: Floats32) -> Floats32:

@@ -59,6 +59,24 @@ def test_a_gap_or_an_unseen_root_ends_a_run(tmp_path: Path) -> None:
     assert sorted(read_posetrack18(tmp_path / "all.json", "train").videos.lengths.tolist()) == [31, 35, 38, 40, 59, 120]
 
 
+def test_joints_count_as_they_are_annotated(tmp_path: Path) -> None:
+    """MotionBERT's threshold, more than 306 in 30 frames; root, neck and belly are seen in all cases."""
+    whole = points(30)
+    order = [11, 12, 1, 0, 2, 5, 6, 7, 8, 9, 10, 13, 14, 15, 16]  # both hips first
+    people = {}
+    for number, extra in (("9", 0), ("10", 0), ("10", 6), ("10", 7), ("11", 0)):
+        one = whole.copy()
+        one[:, [joint for joint in range(17) if joint not in order[: int(number)]], 2] = 0
+        one[:extra, order[int(number)], 2] = 1  # in so many frames one more
+        people[str(len(people))] = dict(enumerate(one))
+        assert to_h36m(one)[:, [0, 7], 2].all()
+    ears = whole.copy()
+    ears[:, order[9:], 2] = 0
+    people["5"] = dict(enumerate(ears))  # 9, and the ears
+    write_posetrack18(tmp_path / "train", people, 1)
+    assert list(read_posetrack18(tmp_path, "train").videos.names) == ["000001/3", "000001/4"]
+
+
 def test_wrong_annotations_get_a_line(tmp_path: Path) -> None:
     def fails(words: str, split: str = "train") -> None:
         with pytest.raises(UserError, match=words) as caught:

@@ -208,6 +208,15 @@ class ClipDataConfig(Section):
         return self.validation is not None and self.validation.is_test
 
     @model_validator(mode="after")
+    def _one_kind_of_motion(self) -> ClipDataConfig:
+        if self.motions is not None and self.activities:
+            raise ValueError(
+                "data.activities chooses procedural motion, but data.motions has recorded motion, of which nobody says "
+                "what people do: leave one of them out"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _sources_fit(self) -> ClipDataConfig:
         if self.kind == "synthetic" and (self.sources or self.validation is not None):
             raise ValueError("data.sources and data.validation belong to data.kind: files, which is not set")

@@ -257,6 +257,10 @@ def test_the_key_task_makes_an_experiment_on_clips(write: Any) -> None:
             "the source ntu has a weight, but the head embedding takes all classes equally often",
         ),
         ("task: mesh\ntrain: {batch_size: 0}\n", "train.batch_size should be greater than 0, got 0"),
+        (
+            "task: mesh\ndata: {activities: [walk], motions: recorded}\n",
+            "data: data.activities chooses procedural motion, but data.motions has recorded motion, of which nobody",
+        ),
         ("taks: mesh\n", "taks: unknown key, did you mean task?"),
         ("task: mesh\nmodel: {window: 1.5}\ntrain: {lrr: 1}\n", "2 problems: train.lrr: unknown key, did you mean"),
     ],

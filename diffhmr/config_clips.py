@@ -154,6 +154,7 @@ class ClipSourceConfig(Section):
     # Share of the training items. Sources without one share what the others leave, in proportion to their size.
     weight: float | None = Field(default=None, gt=0, le=1)
     resolution: int | None = Field(default=None, gt=0)  # mesh_det: all pictures count as squares; null: their own sizes
+    ground_truth_2d: bool = False  # motion3d in pose3d: the truth's x and y are what is seen, with confidence 1
 
     @property
     def is_test(self) -> bool:
@@ -161,9 +162,11 @@ class ClipSourceConfig(Section):
         return self.split == "test" or (self.format == "pyskl" and self.split.endswith("_val"))
 
     @model_validator(mode="after")
-    def _resolution_is_used(self) -> ClipSourceConfig:
+    def _options_are_used(self) -> ClipSourceConfig:
         if self.resolution is not None and self.format != "mesh_det":
             raise ValueError(f"the source {self.name} has a resolution, but only the format mesh_det takes one")
+        if self.ground_truth_2d and self.format != "motion3d":
+            raise ValueError(f"the source {self.name} has ground_truth_2d, but only the format motion3d takes it")
         return self
 
 
@@ -258,6 +261,10 @@ class ClipExperimentConfig(Experiment):
                 raise ValueError(
                     f"the source {source.name} has the format {source.format}, but task {self.task} reads "
                     f"{' or '.join(FORMATS[self.task])}"
+                )
+            if source.ground_truth_2d and self.task != "pose3d":
+                raise ValueError(
+                    f"the source {source.name} has ground_truth_2d, but it belongs to task pose3d: leave it out"
                 )
         if self.model.refine != self.data.initial:
             raise ValueError("model.refine refines what data.initial brings: set both to true, or leave both out")

@@ -261,6 +261,16 @@ def test_the_key_task_makes_an_experiment_on_clips(write: Any) -> None:
             "task: mesh\ndata: {activities: [walk], motions: recorded}\n",
             "data: data.activities chooses procedural motion, but data.motions has recorded motion, of which nobody",
         ),
+        (
+            "task: mesh\ndata: {kind: files, sources: [{name: b, format: mesh_det, path: c, ground_truth_2d: true}]}\n",
+            "the source b has ground_truth_2d, but only the format motion3d takes it",
+        ),
+        (
+            "task: pretrain\nmodel: {head: lifting}\ndata:\n  kind: files\n"
+            "  sources: [{name: b, format: motion3d, path: c}]\n"
+            "  validation: {name: d, format: motion3d, path: c, ground_truth_2d: true}\n",
+            "the source d has ground_truth_2d, but it belongs to task pose3d: leave it out",
+        ),
         ("taks: mesh\n", "taks: unknown key, did you mean task?"),
         ("task: mesh\nmodel: {window: 1.5}\ntrain: {lrr: 1}\n", "2 problems: train.lrr: unknown key, did you mean"),
     ],

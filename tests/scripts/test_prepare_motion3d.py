@@ -106,7 +106,7 @@ def test_clips_can_be_pretrained_on(tmp_path: Path) -> None:
     path = source(tmp_path / "out" / "AMASS", "motion3d")
     batch = LiftingClips(settings(path, frames=81), "train", "pretrain").__getitems__(range(10))
     assert bool(batch.has_depth.all()) and bool(torch.isfinite(batch.positions).all())
-    assert len(list(lifting_sequences(path))) == 3
+    assert len(list(lifting_sequences(path.model_copy(update={"ground_truth_2d": True})))) == 3
     # Again: nothing is done. With other settings: refused.
     before = {file: file.stat().st_mtime_ns for file in (tmp_path / "out").rglob("*")}
     assert run(tmp_path / "raw", tmp_path / "out", "--partial") == 0

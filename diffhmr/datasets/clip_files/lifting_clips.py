@@ -18,7 +18,7 @@ from diffhmr.datasets.clip_files.h36m_sh import read_h36m_sh
 from diffhmr.datasets.clip_files.instavariety import read_instavariety
 from diffhmr.datasets.clip_files.lifting_frames import LiftingFrames, LiftingPart, LiftingSource
 from diffhmr.datasets.clip_files.mirror import exchange_where, mirror_where
-from diffhmr.datasets.clip_files.motion3d import MotionClips
+from diffhmr.datasets.clip_files.motion3d import MotionClips, Seen
 from diffhmr.datasets.clip_files.order import ClipOrder, Part, draw_flips, join, sources_of
 from diffhmr.datasets.clip_files.posetrack18 import read_posetrack18
 from diffhmr.datasets.clip_files.videos import Windows
@@ -53,8 +53,9 @@ class LiftingSequence:
 class LiftingClips:
     """Clips of ``config.frames`` frames as batches, without corruption; give indices to ``__getitems__``.
 
-    In 3D pose estimation keypoints are those of a detector. In pretraining, whose clips are corrupted afterwards, those
-    of training clips with depths are the x and y of the positions, with confidence 1.
+    In 3D pose estimation keypoints are those of a detector, but of sources with ``ground_truth_2d``. In pretraining,
+    whose clips are corrupted afterwards, those of training clips with depths are the x and y of the positions, with
+    confidence 1; those of other clips are a detector's where the file has some.
 
     Training clips begin every ``config.stride`` frames and are mirrored at random; those of the other splits follow
     each other. People of files without depths (PoseTrack18, InstaVariety) have no place in a picture that would fit the
@@ -71,7 +72,7 @@ class LiftingClips:
         only: use files with depths only, or those without; the others keep their relative shares.
 
     Raises:
-        UserError: a file cannot be used, the weights do not add up, or ``only`` leaves no file.
+        UserError: a file cannot be used or lacks detections, the weights do not add up, or ``only`` leaves no file.
     """
 
     def __init__(
@@ -85,7 +86,7 @@ class LiftingClips:
         self._clean = self._train and task == "pretrain"
         self._flip = config.augment.flip if self._train else 0.0
         sources = sources_of(config, split)
-        self._sources = [read_source(source) for source in sources]
+        self._sources = [read_source(source, task) for source in sources]
         self.flat = tuple(not source.has_depth for source in self._sources)
         self.num_frames = config.frames
         stride = (config.stride if self._train else None) or config.frames
@@ -169,7 +170,7 @@ def _usable(source: LiftingSource, windows: Windows) -> np.ndarray:
     return every if source.may_begin is None else every[source.may_begin[windows.first_frames(every)]]
 
 
-def read_source(source: ClipSourceConfig) -> LiftingFrames | MotionClips:
+def read_source(source: ClipSourceConfig, task: Literal["pretrain", "pose3d"]) -> LiftingFrames | MotionClips:
     """Read the file or folder of a source of one of the formats of pretraining and 3D poses.
 
     Raises:
@@ -177,7 +178,8 @@ def read_source(source: ClipSourceConfig) -> LiftingFrames | MotionClips:
     """
     try:
         if source.format == "motion3d":
-            return MotionClips(source.path, source.split)
+            seen: Seen = "any" if task == "pretrain" else "truth" if source.ground_truth_2d else "detected"
+            return MotionClips(source.path, source.split, seen)
         if source.format == "h36m_sh":
             return read_h36m_sh(source.path, source.split)
         if source.format == "posetrack18":
@@ -189,12 +191,12 @@ def read_source(source: ClipSourceConfig) -> LiftingFrames | MotionClips:
 
 
 def lifting_sequences(source: ClipSourceConfig) -> Iterator[LiftingSequence]:
-    """The whole videos of a source, one after the other; of the format ``motion3d`` the whole clips.
+    """The whole videos of a source, seen as in 3D pose estimation; of the format ``motion3d`` the whole clips.
 
     Raises:
         UserError: the file cannot be used.
     """
-    frames = read_source(source)
+    frames = read_source(source, "pose3d")
     actions = frames.actions if isinstance(frames, LiftingFrames) else None
     cameras = frames.cameras if isinstance(frames, LiftingFrames) else None
     for number, name in enumerate(frames.videos.names):

@@ -98,7 +98,7 @@ def mixed(
     points = np.concatenate([rng.uniform(0, 500, (33, 17, 2)), np.ones((33, 17, 1))], axis=-1)
     write_posetrack18(folder / "posetrack" / "train", {"0": dict(enumerate(points))}, 1)
     return {
-        "amass": source(folder / "AMASS", "motion3d", name="amass"),
+        "amass": source(folder / "AMASS", "motion3d", name="amass", ground_truth_2d=True),
         "clips": source(folder / "H36M-SH", "motion3d", name="clips"),
         "insta": source(folder / "InstaVariety", "instavariety", name="insta"),
         "posetrack": source(folder / "posetrack", "posetrack18", name="posetrack"),
@@ -142,6 +142,39 @@ def test_what_pretraining_sees(mixed: dict[str, ClipSourceConfig]) -> None:
     # As evaluated: of 3D clips what a detector saw, without mirrors.
     same = LiftingClips(config, "train", "pose3d", only="depth").__getitems__(range(50))
     assert not torch.equal(same.keypoints[..., :2], same.positions[..., :2])
+
+
+def test_3d_poses_are_estimated_from_detections_unless_the_source_says_otherwise(
+    mixed: dict[str, ClipSourceConfig],
+) -> None:
+    """MotionBERT stops at clips without detections; with gt_2d it takes the truth's x and y, whatever was detected."""
+    plain = mixed["amass"].model_copy(update={"ground_truth_2d": False})
+    config = settings(plain, validation=plain, frames=20)
+    for split in ("train", "val", "test"):
+        with pytest.raises(UserError, match=r"amass: \S*0.pkl has no detections .*set ground_truth_2d: true") as caught:
+            LiftingClips(config, split, "pose3d")  # type: ignore[arg-type]
+        assert "\n" not in str(caught.value)
+        LiftingClips(config, split, "pretrain").__getitems__([0])  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="has no detections"):
+        next(lifting_sequences(plain))
+    for name in ("amass", "clips"):
+        given = mixed[name].model_copy(update={"ground_truth_2d": True})
+        for split in ("train", "val"):
+            clips = LiftingClips(settings(given, validation=given, frames=20), split, "pose3d")  # type: ignore[arg-type]
+            batch = clips.__getitems__(range(4))
+            assert torch.equal(batch.keypoints[..., :2], batch.positions[..., :2])
+            assert bool((batch.keypoints[..., 2] == 1).all())
+    seen = LiftingClips(settings(mixed["clips"], frames=20), "train", "pose3d").__getitems__(range(4))
+    torch.testing.assert_close(seen.keypoints[..., :2], seen.positions[..., :2] + 0.01)
+    assert bool((seen.keypoints[..., 2] == 0.5).all())
+
+
+def test_a_later_clip_without_detections_is_named_too(tmp_path: Path) -> None:
+    write_motion3d(tmp_path / "train", 3, 20, np.random.default_rng(0), detected=True)
+    dump({"data_input": None, "data_label": np.zeros((20, 17, 3))}, tmp_path / "train" / "00000002.pkl")
+    clips = LiftingClips(settings(source(tmp_path, "motion3d"), frames=20), "train", "pose3d")
+    with pytest.raises(UserError, match=r"00000002\.pkl has no detections"):
+        clips.__getitems__(range(20))
 
 
 def test_only_some_kinds_of_files(mixed: dict[str, ClipSourceConfig]) -> None:

@@ -213,11 +213,20 @@ def _stacked(params: Sequence[SmplParams]) -> SmplParams:
 
 
 def _digest(sequences: Sequence[LabelledSequence]) -> str:
-    """Hash of everything that decides a number."""
+    """Hash of everything that decides a number.
+
+    What not all files have, the points for models of pictures and the parameters to be refined, counts where it is
+    there, under its name.
+    """
     digest = hashlib.sha256("\n".join(one.name for one in sequences).encode())
     for one in sequences:
         for values in (one.keypoints, one.rotations, one.betas, one.valid, torch.tensor([one.gender, one.fps])):
             digest.update(values.contiguous().numpy().tobytes())
+        optional = {} if one.coco is None else {"coco": one.coco}
+        if one.initial is not None:
+            optional |= {"initial rotations": one.initial.rotations, "initial betas": one.initial.betas}
+        for name, values in optional.items():
+            digest.update(name.encode() + values.contiguous().numpy().tobytes())
     return digest.hexdigest()
 
 

@@ -134,6 +134,27 @@ def test_pickles_of_motionbert_become_sequences(tmp_path: Path, toy_body: BodyMo
     assert cut.lengths == (16,) and initial is not None and tuple(initial.shape) == (1, 16)
 
 
+def test_the_digest_is_of_everything_that_decides_a_number(tmp_path: Path, toy_body: BodyModel) -> None:
+    def digest(path: Path, protocol: str) -> str:
+        return str(open_clips(_source(path, protocol), toy_body)[1]["rows"]["sha256"])
+
+    # What models of pictures see depends on the size of the picture, which the protocol sets for those of clips.
+    plain = digest(write_videos(tmp_path), "3dpw-video-gendered14")
+    assert digest(write_videos(tmp_path), "3dpw-video-gendered14") == plain
+    assert digest(write_videos(tmp_path, image_size=np.tile([700, 1000], (29, 1))), "3dpw-video-gendered14") != plain
+    # Parameters to be refined: none, some, another pose, another shape.
+    found = set()
+    for name, change in (("", 0.0), ("pred_smpl_pose", 0.0), ("pred_smpl_pose", 0.1), ("pred_smpl_shape", 0.1)):
+        frames = mesh_frames({"walk": 4}, np.random.default_rng(0), refine=True)
+        if name:
+            frames.arrays[name] = frames.arrays[name] + np.float32(change)
+        else:
+            del frames.arrays["pred_smpl_pose"], frames.arrays["pred_smpl_shape"]
+        write_splits(tmp_path / "f.pkl", frames, frames)
+        found.add(digest(tmp_path / "f.pkl", "3dpw-video-neutral17"))
+    assert len(found) == 4
+
+
 def test_both_kinds_of_files_give_the_same_coordinates_under_their_own_names(
     tmp_path: Path, toy_body: BodyModel
 ) -> None:

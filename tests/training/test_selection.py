@@ -153,7 +153,7 @@ TASKS: list[tuple[str, dict[str, Any], str]] = [
 def test_every_task_on_clips_has_its_score(
     tmp_path: Path, task: str, sections: dict[str, dict[str, Any]], name: str
 ) -> None:
-    config = make_clip_config(tmp_path, task, **sections, train={"steps": 1})
+    config = make_clip_config(tmp_path, task, **sections, train={"steps": 1, "batch_size": 4})
     run(config)
     assert name in read_best(tmp_path)[1]
 

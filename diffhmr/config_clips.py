@@ -171,13 +171,28 @@ class ClipSourceConfig(Section):
 
 
 class ClipAugmentConfig(Section):
-    """What is done to clips of files in training. Pretraining corrupts all clips, by MotionBERT's values."""
+    """What is done to clips of files in training. Pretraining corrupts all clips, synthetic ones too.
+
+    How it corrupts them and the shares of what is hidden are MotionBERT's. How far points are moved and how sure the
+    detector then seems are this project's values (``NOISE`` in ``diffhmr/datasets/corruption.py``), unless MotionBERT's
+    two files are given.
+    """
 
     flip: float = Field(default=0.5, ge=0, le=1)  # share of mirrored clips
     noise: bool = True  # pretrain: points are moved as by a detector
+    noise_file: Path | None = Field(default=None, strict=False)  # MotionBERT's synthetic_noise.pth; null: our noise
+    confidence_file: Path | None = Field(default=None, strict=False)  # its d2c_params.pkl, which belongs to that file
     mask_joint: float = Field(default=0.05, ge=0, le=1)  # pretrain: share of (joint, frame) hidden
     mask_frame: float = Field(default=0.1, ge=0, le=1)  # pretrain: share of frames hidden
     flat_from: float = Field(default=1 / 3, ge=0, le=1)  # pretrain: 2D-only data from this share of the steps on
+
+    @model_validator(mode="after")
+    def _noise_is_one(self) -> ClipAugmentConfig:
+        if (self.noise_file is None) != (self.confidence_file is None):
+            raise ValueError("noise_file and confidence_file are of one detector and in one unit: give both or neither")
+        if self.noise_file is not None and not self.noise:
+            raise ValueError("noise_file says how points are moved, but noise is off: switch it on, or drop both files")
+        return self
 
 
 class ClipDataConfig(Section):
@@ -266,6 +281,8 @@ class ClipExperimentConfig(Experiment):
                 raise ValueError(
                     f"the source {source.name} has ground_truth_2d, but it belongs to task pose3d: leave it out"
                 )
+        if self.data.augment.noise_file is not None and self.task != "pretrain":
+            raise ValueError(f"data.augment.noise_file belongs to task pretrain, not to {self.task}: leave it out")
         if self.model.refine != self.data.initial:
             raise ValueError("model.refine refines what data.initial brings: set both to true, or leave both out")
         if self.sampler.steps > self.model.denoiser.steps:

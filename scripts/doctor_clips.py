@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from diffhmr.datasets.clip_files.instavariety import read_instavariety
+from diffhmr.datasets.official_noise import read_confidences, read_displacements
 from diffhmr.errors import UserError
 from scripts.doctor_wanted import Details, Incomplete, Wanted
 from scripts.prepare_amass import SPLITS, TRAIN
@@ -14,6 +15,7 @@ from scripts.prepare_motion3d import MotionClips, read_meta
 
 GROUP = "clips"
 MOTIONBERT = "https://github.com/Walter0807/MotionBERT/blob/main/docs"
+PARAMETERS = "https://github.com/Walter0807/MotionBERT/tree/main/params"
 PYSKL = "https://download.openmmlab.com/mmaction/pyskl/data/nturgbd"
 
 _MESH = "training and evaluation of meshes of clips (task: mesh)"
@@ -46,6 +48,8 @@ def wanted_clips(data: Path) -> Iterator[Wanted]:
     folders: dict[str, tuple[str, Callable[[Path], Details]]] = {
         "motion2d/posetrack18_annotations": ("https://mmpose.readthedocs.io", partial(inspect_folder, suffix=".json")),
         "motion2d/InstaVariety": (f"{MOTIONBERT}/pretrain.md", inspect_instavariety),
+        "motion2d/synthetic_noise.pth": (PARAMETERS, inspect_noise),
+        "motion2d/d2c_params.pkl": (PARAMETERS, inspect_confidences),
     }
     for name, (page, inspect) in folders.items():
         yield Wanted(GROUP, name, _PRETRAINING, _download(page, data / name), (data / name,), inspect)
@@ -108,3 +112,21 @@ def inspect_instavariety(path: Path) -> Details:
     """
     frames = read_instavariety(path, "train")
     return {"frames": len(frames.keypoints), "videos": len(frames.videos)}
+
+
+def inspect_noise(path: Path) -> Details:
+    """Number of joints.
+
+    Raises:
+        UserError: it is damaged or something else.
+    """
+    return {"joints": len(read_displacements(path)[0]["weight"])}
+
+
+def inspect_confidences(path: Path) -> Details:
+    """Its numbers.
+
+    Raises:
+        UserError: it is damaged or something else.
+    """
+    return dict(read_confidences(path))

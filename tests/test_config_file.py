@@ -271,6 +271,19 @@ def test_the_key_task_makes_an_experiment_on_clips(write: Any) -> None:
             "  validation: {name: d, format: motion3d, path: c, ground_truth_2d: true}\n",
             "the source d has ground_truth_2d, but it belongs to task pose3d: leave it out",
         ),
+        (
+            "task: pretrain\nmodel: {head: lifting}\ndata: {augment: {noise_file: a.pth}}\n",
+            "data.augment: noise_file and confidence_file are of one detector and in one unit: give both or neither",
+        ),
+        (
+            "task: pretrain\nmodel: {head: lifting}\n"
+            "data: {augment: {noise: false, noise_file: a.pth, confidence_file: b.pkl}}\n",
+            "noise_file says how points are moved, but noise is off",
+        ),
+        (
+            "task: mesh\ndata: {augment: {noise_file: a.pth, confidence_file: b.pkl}}\n",
+            "data.augment.noise_file belongs to task pretrain, not to mesh: leave it out",
+        ),
         ("taks: mesh\n", "taks: unknown key, did you mean task?"),
         ("task: mesh\nmodel: {window: 1.5}\ntrain: {lrr: 1}\n", "2 problems: train.lrr: unknown key, did you mean"),
     ],

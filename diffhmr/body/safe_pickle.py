@@ -142,7 +142,7 @@ def _load(path: str | Path) -> Any:
         except UserError as error:
             raise UserError(f"{path}: {error}") from error
         except Exception as error:  # whatever a damaged file makes of the unpickler's stack machine
-            reason = str(error) or type(error).__name__
+            reason = " ".join(str(error).split()) or type(error).__name__
             raise UserError(
                 f"{path} is no readable pickle ({reason}); it may be truncated: download it again"
             ) from error

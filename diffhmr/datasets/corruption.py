@@ -9,6 +9,7 @@ of a batch; here each clip has its own, a pure function of its seed.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,14 +23,15 @@ _MIN_BOX = 1e-6
 
 @dataclass(frozen=True, eq=False)
 class PointNoise:
-    """A mixture per joint of H36M-17. Lengths are shares of the person's box.
+    """A mixture per joint of H36M-17.
 
-    The official parameters belong to a detector on Human3.6M and are in files of MotionBERT
-    (``params/synthetic_noise.pth``, ``params/d2c_params.pkl``), in halves of that data set's pictures, of which a
-    standing person fills about one. Those of :data:`NOISE` are this project's: they follow how far apart the annotators
-    of COCO click.
+    The official parameters belong to a detector on Human3.6M and are in files of MotionBERT, which
+    :mod:`diffhmr.datasets.official_noise` reads. Those of :data:`NOISE` are this project's: they follow how far apart
+    the annotators of COCO click.
 
     Attributes:
+        unit: of all lengths, d included. ``box``: shares of the person's box, so that large people are moved farther.
+            ``picture``: the unit of the keypoints, whoever is seen.
         normal: ``[17]`` share of displacements from the normal distribution; the others are uniform.
         mean: ``[17, 2]`` of the normal distribution.
         deviation: ``[17, 2]`` of the normal distribution.
@@ -50,6 +52,7 @@ class PointNoise:
     slope: float = 0.0
     confidence_mean: float = 0.0
     confidence_deviation: float = 0.05
+    unit: Literal["box", "picture"] = "box"
 
 
 def _default_noise() -> PointNoise:
@@ -65,7 +68,11 @@ def _default_noise() -> PointNoise:
 
 
 NOISE = _default_noise()
-"""Displacements of about 1 % of the box where annotators agree on average, one in ten of them within 3 % anywhere."""
+"""Displacements of about 1 % of the box where annotators agree on average, one in ten of them within 3 % anywhere.
+
+All of it is this project's but for width and tremble, whose numbers are the official ones, in another unit. Official
+values of the confidence are a 0.028, b 1.1, m -0.00459 and s 0.1431 in halves of a picture.
+"""
 
 
 @dataclass(frozen=True)
@@ -127,7 +134,7 @@ def _moved(keypoints: Floats, seeds: Seeds, noise: PointNoise) -> Floats:
     confidence = noise.half_distance / (distance + noise.half_distance) + noise.slope * distance
     confidence = np.clip(confidence + noise.confidence_mean + noise.confidence_deviation * doubt, 0.0, 1.0)
     box = np.maximum(box_sides(keypoints), _MIN_BOX)[:, None, None, None]
-    xy = keypoints[..., :2] + box * shift
+    xy = keypoints[..., :2] + (box * shift if noise.unit == "box" else shift)
     return np.concatenate([xy, (keypoints[..., 2] * confidence)[..., None]], axis=-1)
 
 

@@ -10,7 +10,7 @@ import torch
 from diffhmr.clip_batch import LiftingBatch
 from diffhmr.config_clips import ClipDataConfig
 from diffhmr.datasets.clip_files.lifting_clips import LiftingClips
-from diffhmr.datasets.corruption import NOISE, PointNoise, corrupt
+from diffhmr.datasets.corruption import corrupt
 from diffhmr.datasets.synthetic_lifting import corruption_of
 
 
@@ -23,17 +23,16 @@ class PretrainingClips:
     Args:
         config: of the data.
         flat_after: the item from which on clips without depths are among them; if all files are without, from 0.
-        noise: how points are moved.
 
     Raises:
-        UserError: a file cannot be used, or the weights do not add up.
+        UserError: a file cannot be used, of MotionBERT's noise too, or the weights do not add up.
     """
 
-    def __init__(self, config: ClipDataConfig, flat_after: int, noise: PointNoise = NOISE) -> None:
+    def __init__(self, config: ClipDataConfig, flat_after: int) -> None:
         self._all = LiftingClips(config, "train", "pretrain")
         self._first = self._all.only("depth") if 0 < sum(self._all.flat) < len(self._all.flat) else self._all
         self._flat_after = flat_after
-        self._corruption = corruption_of(config.augment, noise)
+        self._corruption = corruption_of(config.augment)
 
     def __len__(self) -> int:
         return len(self._all)

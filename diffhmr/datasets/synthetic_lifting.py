@@ -14,7 +14,8 @@ from diffhmr.body.model import BodyModel
 from diffhmr.clip_batch import ClipBatch, LiftingBatch
 from diffhmr.config_clips import ClipAugmentConfig, ClipDataConfig
 from diffhmr.datasets.clips import SyntheticClips
-from diffhmr.datasets.corruption import NOISE, Corruption, PointNoise, corrupt
+from diffhmr.datasets.corruption import NOISE, Corruption, corrupt
+from diffhmr.datasets.official_noise import read_official_noise
 from diffhmr.datasets.synthetic import Split
 
 _JOINTS = extended(H36M17, ("pelvis",))
@@ -35,10 +36,9 @@ class SyntheticLifting:
     Args:
         task: what is seen of training clips: in pretraining (``pretrain``) the positions, corrupted; in 3D pose
             estimation (``pose3d``) what a detector reports. Other splits show what a detector reports.
-        noise: of pretraining.
 
     Raises:
-        UserError: as :class:`SyntheticClips`.
+        UserError: as :class:`SyntheticClips`, or MotionBERT's files of noise cannot be used.
     """
 
     protocol = "synthetic-motion"
@@ -49,11 +49,10 @@ class SyntheticLifting:
         config: ClipDataConfig,
         split: Split,
         task: Literal["pretrain", "pose3d"],
-        noise: PointNoise = NOISE,
     ) -> None:
         self._clips = SyntheticClips(body, config, split)
         self._body = copy.deepcopy(body).cpu().double()
-        self._corruption = None if task == "pose3d" or split != "train" else corruption_of(config.augment, noise)
+        self._corruption = None if task == "pose3d" or split != "train" else corruption_of(config.augment)
 
     def __len__(self) -> int:
         return len(self._clips)
@@ -97,6 +96,13 @@ _NEAREST = 0.1
 """Metres from the camera: nearer roots are taken to be so far away."""
 
 
-def corruption_of(config: ClipAugmentConfig, noise: PointNoise = NOISE) -> Corruption:
-    """The corruption that the settings want."""
+def corruption_of(config: ClipAugmentConfig) -> Corruption:
+    """The corruption that the settings want: with MotionBERT's noise if they name its files, else with this project's.
+
+    Raises:
+        UserError: a file cannot be used.
+    """
+    noise = NOISE
+    if config.noise_file is not None and config.confidence_file is not None:
+        noise = read_official_noise(config.noise_file, config.confidence_file)
     return Corruption(noise if config.noise else None, config.mask_joint, config.mask_frame)

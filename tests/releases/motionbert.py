@@ -1,4 +1,4 @@
-"""Miniatures of MotionBERT's files: ``mesh_det_*.pkl``, ``h36m_sh_*.pkl``, clips of 3D motion, InstaVariety."""
+"""Miniatures of MotionBERT's files: ``mesh_det_*.pkl``, ``h36m_sh_*.pkl``, clips of 3D motion, InstaVariety, noise."""
 
 from __future__ import annotations
 
@@ -8,9 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 CAMERAS = {"01": "54138969", "02": "55011271", "03": "58860488", "04": "60457274"}
 HEIGHTS = {"54138969": 1002, "55011271": 1000, "58860488": 1000, "60457274": 1002}
+
+CURVE = {"a": 0.028, "b": 1.1, "m": -0.00459, "s": 0.1431}
+"""What ``d2c_params.pkl`` says."""
 
 
 @dataclass
@@ -113,3 +117,22 @@ def write_instavariety(folder: Path, lengths: list[int], rng: np.random.Generato
     np.save(folder / "motion_all.npy", points)
     np.save(folder / "id_all.npy", np.concatenate([np.full(length, float(k)) for k, length in enumerate(lengths)]))
     return points
+
+
+def tensors(**changes: Any) -> dict[str, Any]:
+    """What ``synthetic_noise.pth`` holds, with other values for every joint; None leaves something out."""
+    joints = torch.arange(17, dtype=torch.float32)
+    content = {
+        "mean": torch.stack([0.001 * joints, -0.002 * joints], dim=1),
+        "std": torch.stack([0.01 + 0.001 * joints, 0.02 + 0.001 * joints], dim=1),
+        "weight": 0.5 + 0.02 * joints,
+    }
+    return {key: value for key, value in (content | changes).items() if value is not None}
+
+
+def write_noise(folder: Path, noise: Any, curve: Any) -> tuple[Path, Path]:
+    """Write ``synthetic_noise.pth`` and ``d2c_params.pkl``; their paths."""
+    first, second = folder / "synthetic_noise.pth", folder / "d2c_params.pkl"
+    dump(curve, second)
+    torch.save(noise, first)
+    return first, second

@@ -11,7 +11,7 @@ import numpy as np
 from scripts.doctor_clips import wanted_clips
 from scripts.doctor_wanted import Finding, examine
 from scripts.prepare_motion3d import write_clips
-from tests.releases.motionbert import mesh_frames, write_instavariety, write_splits
+from tests.releases.motionbert import CURVE, mesh_frames, tensors, write_instavariety, write_noise, write_splits
 from tests.releases.posetrack18 import write_posetrack18
 
 
@@ -21,7 +21,7 @@ def findings(data: Path) -> dict[str, Finding]:
 
 def test_with_nothing_there_each_file_has_a_page_and_a_use(tmp_path: Path) -> None:
     found = findings(tmp_path)
-    assert len(found) == 11
+    assert len(found) == 13
     for finding in found.values():
         assert finding.status == "missing" and "task: " in finding.purpose
         assert re.search("https?://", str(finding.remedy)) and str(tmp_path) in str(finding.remedy)
@@ -34,6 +34,7 @@ def test_files_that_are_there(tmp_path: Path) -> None:
     write_instavariety(tmp_path / "motion2d" / "InstaVariety", [30, 50], rng)
     points = rng.uniform(1, 2, (31, 17, 3))
     write_posetrack18(tmp_path / "motion2d" / "posetrack18_annotations" / "train", {"0": dict(enumerate(points))}, 1)
+    write_noise(tmp_path / "motion2d", tensors(), CURVE)
     rows = {"positions": np.zeros((300, 17, 3), np.float32), "begins": np.arange(300) == 0}
     write_clips(tmp_path / "motion3d" / "AMASS" / "train.json", rows, {"counts": {}})
     found = {name: finding for name, finding in findings(tmp_path).items() if finding.status != "missing"}
@@ -41,6 +42,8 @@ def test_files_that_are_there(tmp_path: Path) -> None:
         "mesh/mesh_det_pw3d.pkl": {"megabytes": 0},
         "motion2d/InstaVariety": {"frames": 80, "videos": 2},
         "motion2d/posetrack18_annotations": {"files": 1},
+        "motion2d/synthetic_noise.pth": {"joints": 17},
+        "motion2d/d2c_params.pkl": CURVE,
         "motion3d/AMASS/train.json": {"clips": 2},
     }
     assert all(finding.status == "found" and finding.remedy is None for finding in found.values())
@@ -60,6 +63,7 @@ def test_damaged_and_incomplete_files(tmp_path: Path) -> None:
     clips.with_name("validation.json").write_text(json.dumps({"clips": 3}))
     (tmp_path / "motion2d" / "InstaVariety").mkdir(parents=True)
     (tmp_path / "motion2d" / "posetrack18_annotations").mkdir()
+    write_noise(tmp_path / "motion2d", tensors(mean=None), {})
     found = findings(tmp_path)
     for name, status, words in (
         ("mesh/mesh_det_h36m.pkl", "unusable", "cut off"),
@@ -68,5 +72,7 @@ def test_damaged_and_incomplete_files(tmp_path: Path) -> None:
         ("motion3d/AMASS/validation.json", "unusable", "not made by this command"),
         ("motion2d/InstaVariety", "unusable", "not found"),
         ("motion2d/posetrack18_annotations", "unusable", "no .json files"),
+        ("motion2d/synthetic_noise.pth", "unusable", "mean is missing"),
+        ("motion2d/d2c_params.pkl", "unusable", "no number a"),
     ):
         assert found[name].status == status and words in str(found[name].remedy)

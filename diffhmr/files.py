@@ -26,7 +26,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     The temporary name keeps the suffix, because writers such as ``cv2.imwrite`` choose the format by it.
 
     Raises:
-        UserError: the folder does not exist or cannot be written, or the disk is full.
+        UserError: the folder does not exist or cannot be written, ``path`` cannot be replaced, as a folder cannot, or
+            the disk is full.
     """
     path = Path(path)
     try:
@@ -39,17 +40,26 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        # mkstemp creates private files; give the result the mode an ordinary write would have given it.
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
-        temporary.replace(path)
+        _put_in_place(temporary, path)
     except Exception as error:
         if is_disk_full(error) or shutil.disk_usage(path.parent).free < _LITTLE_SPACE:
             raise UserError(f"cannot write {path}: the disk is full; make room and run the command again") from error
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _put_in_place(temporary: Path, path: Path) -> None:
+    # mkstemp creates private files; give the result the mode an ordinary write would have given it.
+    umask = os.umask(0)
+    os.umask(umask)
+    try:
+        temporary.chmod(0o666 & ~umask)
+        temporary.replace(path)
+    except OSError as error:
+        if is_disk_full(error):
+            raise
+        raise UserError(f"cannot write {path}: {error.strerror or error}; choose another folder or name") from error
 
 
 def is_disk_full(error: BaseException) -> bool:

@@ -74,6 +74,14 @@ def test_folders_that_cannot_be_written(tmp_path: Path) -> None:
             ensure_folder(folder)
 
 
+def test_a_folder_where_the_file_belongs(tmp_path: Path) -> None:
+    target = tmp_path / "a.txt"
+    (target / "inside").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"cannot write .*a\.txt: Is a directory; choose another"), atomic_path(target):
+        pass
+    assert list(tmp_path.iterdir()) == [target] and (target / "inside").is_dir()
+
+
 def test_files_that_cannot_be_written_are_found_before_the_work(tmp_path: Path) -> None:
     target = tmp_path / "new" / "a.json"
     assert ensure_writable(str(target)) == target

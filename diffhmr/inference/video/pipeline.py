@@ -13,7 +13,7 @@ import torch
 from diffhmr.body.files import find_smpl
 from diffhmr.checkpoint import REPOSITORY, load_checkpoint
 from diffhmr.clip_checkpoint import LoadedClipModel, load_clip_model
-from diffhmr.errors import UserError
+from diffhmr.errors import UserError, some_of
 from diffhmr.files import ensure_folder, require_file
 from diffhmr.inference.keypoint_formats import KNOWN_FORMATS
 from diffhmr.inference.predict import KEYPOINT_CHECKPOINT, PredictOptions
@@ -24,6 +24,7 @@ from diffhmr.inference.video.initial import InitialMotion, read_initial
 from diffhmr.inference.video.motions import ClipMotionModel, FrameMotionModel, MotionModel
 from diffhmr.inference.video.pictures import write_overlay
 from diffhmr.inference.video.placing import camera_metadata, camera_of, place_track
+from diffhmr.inference.video.result_files import ResultFolder
 from diffhmr.inference.video.track_result import TrackResult, save_track
 from diffhmr.inference.video.tracking import chosen_tracks, tracks_from_detector, tracks_from_file
 from diffhmr.model_file import IMAGE_MODEL, is_of_format
@@ -80,6 +81,12 @@ class VideoOptions:
         if self.initial is not None and self.track == "all":
             raise UserError("--initial is of one person: choose the track that it is of with --track")
 
+    @property
+    def inputs(self) -> tuple[Path, ...]:
+        """What is read: files, or a folder of keypoints."""
+        given = (self.video, self.keypoints, self.initial, self.checkpoint)
+        return tuple(path for path in given if path is not None)
+
 
 def options_of(arguments: argparse.Namespace) -> VideoOptions:
     """What the options of the command line ask for (:mod:`diffhmr.inference.demo_options`).
@@ -113,6 +120,7 @@ class VideoRun:
         tracks: everybody in it.
         results: of the chosen ones.
         files: everything that was written.
+        older: results of earlier runs beside them.
         model: what the motions come from, in words.
     """
 
@@ -120,6 +128,7 @@ class VideoRun:
     tracks: Sequence[Track]
     results: Sequence[TrackResult]
     files: Sequence[Path]
+    older: Sequence[Path]
     model: str
 
     def summary(self) -> Iterator[str]:
@@ -136,6 +145,9 @@ class VideoRun:
                 f"{fit['pixels']:.1f} px ({100 * fit['share_of_box']:.1f} % of the box) off its keypoints"
             )
         yield from (f"  {path}" for path in self.files)
+        if self.older:
+            names = some_of([path.name for path in self.older], 8)
+            yield f"  beside them of an earlier run, not written anew: {names}; delete what is out of date"
 
 
 def process_video(
@@ -148,21 +160,25 @@ def process_video(
 
     Per track ``trackID.npz`` and ``.json`` (:mod:`diffhmr.inference.video.track_result`), ``trackID_skeleton.mp4`` and
     the exports; ``overlay.mp4`` with everybody. Numbers are written first, so that nothing is lost if a picture cannot
-    be drawn.
+    be drawn. What earlier runs left there and this one does not write stays: it may be of another track or format.
 
     Raises:
-        UserError: something cannot be read, used or written.
+        UserError: something cannot be read, used or written, or a result would overwrite an input.
     """
     footage = _footage(options)
     model = load_motion_source(options, device)
     if model.needs_pictures and footage.path is None:
         raise UserError("the checkpoint is a model of pictures and needs --video; or choose one of keypoints")
     ensure_folder(out)
+    place = ResultFolder(Path(out) / footage.name, options.exports, options.pictures, options.inputs)
+    place.check()
     if options.keypoints is not None:
         footage, tracks = tracks_from_file(options.keypoints, footage)
     else:
         footage, tracks = tracks_from_detector(footage, device)
     chosen = chosen_tracks(tracks, options.track)
+    place.check(track.track_id for track in chosen)
+    ensure_folder(place.path)
     camera = camera_of(footage, options.predict.focal_px)
     about: dict[str, Any] = {
         **model.about(),
@@ -174,11 +190,10 @@ def process_video(
         place_track(footage, track, motion, camera, model.body, about)
         for track, motion in zip(chosen, motions, strict=True)
     ]
-    folder = ensure_folder(Path(out) / footage.name)
-    files = _write(options, folder, footage, results, model, renderer)
+    files = _write(place, footage, results, model, renderer)
     checkpoint = about["checkpoint"]
     words = f"{checkpoint['path']} ({checkpoint['model']}), body: {model.body.name}"
-    return VideoRun(footage, tracks, results, files, words)
+    return VideoRun(footage, tracks, results, files, place.left(files), words)
 
 
 def load_motion_source(options: VideoOptions, device: torch.device | str = "cpu") -> MotionModel:
@@ -236,18 +251,17 @@ def _footage(options: VideoOptions) -> Footage:
 
 
 def _write(
-    options: VideoOptions,
-    folder: Path,
+    place: ResultFolder,
     footage: Footage,
     results: Sequence[TrackResult],
     model: MotionModel,
     renderer: MeshRenderer,
 ) -> list[Path]:
-    stems = [folder / f"track{result.metadata['track']['id']}" for result in results]
+    stems = [place.stem(result.metadata["track"]["id"]) for result in results]
     written = [path for stem, result in zip(stems, results, strict=True) for path in save_track(result, stem)]
-    for kind in options.exports:
+    for kind in place.exports:
         written += [write_export(kind, stem, result, model.body) for stem, result in zip(stems, results, strict=True)]
-    if options.pictures:
-        written.append(write_overlay(folder / "overlay.mp4", footage, results, model.body, renderer))
+    if place.pictures:
+        written.append(write_overlay(place.overlay, footage, results, model.body, renderer))
         written += [write_skeleton(stem, result, model.body) for stem, result in zip(stems, results, strict=True)]
     return written

@@ -69,7 +69,7 @@ def read_tracks(
             f"{source} has people in {count} frame{'s' * (count != 1)} of the video, but a motion needs two or more; "
             "for a single picture use python demo.py --image"
         )
-    numbers = _numbered(frames, points, ids, fps, source)
+    numbers = _numbered(frames, points, ids, found.tracked, fps, source)
     tracks = tracks_of(numbers, frames, points, joint_set)
     _report_gaps(tracks, source)
     return tracks
@@ -79,11 +79,13 @@ def _numbered(
     frames: NDArray[np.int64],
     points: NDArray[np.float64],
     ids: NDArray[np.int64],
+    tracked: bool,
     fps: float | None,
     source: str,
 ) -> NDArray[np.int64]:
     """The number of the track of each person: the file's where it gives one that nobody shares, else our own."""
     ids = ids.copy()
+    alike = not tracked and bool((ids != UNNUMBERED).any())
     shared = _sharing(frames, points, ids)
     if shared.any():
         numbered = ids != UNNUMBERED
@@ -94,9 +96,13 @@ def _numbered(
         else:
             log.warning("%s: %d people have the number of another one in their frame", source, int(shared.sum()))
             ids[shared] = UNNUMBERED
+    elif alike:  # people who are there one after the other
+        ids[:] = UNNUMBERED
     loose = ids == UNNUMBERED
     if loose.any():
         ids[loose] = ids.max() + 1 + link_people(frames[loose], points[loose], fps)
+    if alike and not shared.any() and ids.any():
+        log.warning("%s: everybody has the number 0, as without tracking: people are linked by their motion", source)
     return ids
 
 

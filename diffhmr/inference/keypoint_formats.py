@@ -55,6 +55,7 @@ class Detections:
         ids: ``[N]`` int64 identity that the file gives them, :data:`UNNUMBERED` if it gives none.
         points: ``[N, K, 3]`` float64 x, y, confidence; may hold values that are not finite.
         joint_set: name of the K points.
+        tracked: False if everybody has the ``idx`` 0, which AlphaPose writes when it does not track.
     """
 
     kind: str
@@ -62,6 +63,7 @@ class Detections:
     ids: NDArray[np.int64]
     points: NDArray[np.float64]
     joint_set: str
+    tracked: bool = True
 
 
 def read_detections(path: str | Path) -> Detections:
@@ -95,6 +97,7 @@ class _Table:
     points: list[NDArray[np.float64]] = field(default_factory=list)
     listed: list[str | int] | None = None
     others: Counter[str] = field(default_factory=Counter)
+    tracked: bool = False
 
     def add(self, key: Any, person: dict[str, Any], name: str = "keypoints") -> None:
         """A person of the file; other things than people are left out."""
@@ -129,7 +132,7 @@ class _Table:
         listed = self.listed or []
         numbers = numbers_from_keys([*listed, *self.keys], str(self.path))
         frames = FrameNumbers(numbers[len(listed) :], None if self.listed is None else numbers[: len(listed)])
-        return Detections(self.kind, frames, np.array(self.ids, dtype=np.int64), points, joint_set)
+        return Detections(self.kind, frames, np.array(self.ids, dtype=np.int64), points, joint_set, self.tracked)
 
     def wrong(self, what: str) -> NoReturn:
         """Refuse the file."""
@@ -154,7 +157,8 @@ class _Table:
 
     def _identity(self, person: dict[str, Any]) -> int:
         """Number of the person; AlphaPose and OpenPose put it into lists, and write -1 or nothing for nobody known."""
-        value = next((person[key] for key in _IDENTITY_KEYS if person.get(key) is not None), None)
+        name = next((key for key in _IDENTITY_KEYS if person.get(key) is not None), None)
+        value = None if name is None else person[name]
         while isinstance(value, list):
             value = value[0] if value else None
         if value is None:
@@ -165,6 +169,7 @@ class _Table:
             number = MOST
         if number >= MOST:
             self.wrong(f"the person {str(value)[:40]} is not a number: give people whole numbers")
+        self.tracked |= number > 0 or name != "idx"
         return max(number, UNNUMBERED)
 
 

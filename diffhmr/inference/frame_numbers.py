@@ -32,10 +32,12 @@ class FrameNumbers:
     Attributes:
         people: ``[N]`` int64 frame of every person found.
         listed: ``[F]`` int64 all frames, also those without people, if the format lists them; else None.
+        first: what the format calls the first frame of a video, 0 or 1; None if it leaves that open.
     """
 
     people: NDArray[np.int64]
     listed: NDArray[np.int64] | None = None
+    first: int | None = None
 
 
 def numbers_from_keys(keys: Sequence[str | int], source: str) -> NDArray[np.int64]:
@@ -81,8 +83,9 @@ def align_frames(
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Frame numbers from 0 of all people, and which people to keep.
 
-    Numbers from 1 are recognised: a format that lists every frame begins at 1, or the last number is that of the
-    frames in the video. Up to two frames more than the video has are dropped with a warning.
+    Numbers from 1 are recognised: the last number is that of the frames in the video, the format says so, or a format
+    that leaves it open begins at 1, which is told in a warning if nothing confirms it. Up to two frames more than the
+    video has are dropped with a warning.
 
     Args:
         numbers: as in the file; at least one person.
@@ -97,7 +100,7 @@ def align_frames(
     if low < 0:
         raise UserError(f"{source} has a frame number {low}: number frames from 0")
     complete = numbers.listed is not None
-    offset = int(low == 1 and (complete or num_frames is None or high == num_frames))
+    offset = _first_number(numbers, low, high, num_frames, source)
     if num_frames is None:
         if low > max(high - low, _FAR_NUMBER):
             log.warning("%s: frame numbers begin at %d, which is taken as frame 0", source, low)
@@ -121,9 +124,24 @@ def align_frames(
         log.warning("%s has %d frames, the video %d: the last ones are left out", source, last + 1, num_frames)
     elif last + 1 < num_frames and complete:
         log.warning("%s has %d frames, the video %d: people are missing in the last", source, last + 1, num_frames)
-    elif 2 * (last + 1) < num_frames:
+    elif 2 * last < num_frames + SLACK:
         log.warning(
             "%s: nobody is found after frame %d of the video's %d; is it of this video, at its full frame rate?",
             source, last, num_frames,
         )  # fmt: skip
     return frames, keep
+
+
+def _first_number(numbers: FrameNumbers, low: int, high: int, num_frames: int | None, source: str) -> int:
+    """What the file calls the first frame of the video, 0 or 1."""
+    if low == 0:
+        return 0
+    if low == 1 and high == num_frames:
+        return 1
+    if numbers.first is not None:
+        return numbers.first
+    unclear = num_frames is None or (numbers.listed is not None and high != num_frames - 1)
+    if low > 1 or not unclear:
+        return 0
+    log.warning("%s: numbering from 1 is assumed: its frame 1 is taken as the first one of the video", source)
+    return 1

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -43,6 +44,8 @@ _OPENPOSE_SETS = {25: OPENPOSE25.name}
 _PACKED = ("keypoints", "keypoint_scores", "pose_keypoints_2d")
 _DROPPED = ("face_keypoints_2d", "hand_left_keypoints_2d", "hand_right_keypoints_2d", "pred_xyz_jts", "segmentation")
 _IDENTITY_KEYS = ("idx", "track_id", "person_id")
+# Frames of a video as AlphaPose and OpenPose name them, both from 0; pictures in a folder have names of their own.
+_NAMES_FROM_0 = re.compile(r"(0|[1-9]\d*)\.jpg|.+_\d{12}_keypoints\.json")
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,10 @@ def read_detections(path: str | Path) -> Detections:
 
 @dataclass
 class _Table:
-    """People as they are read, one entry each in ``keys`` (frame or image), ``ids`` and ``points``."""
+    """People as they are read, one entry each in ``keys`` (frame or image), ``ids`` and ``points``.
+
+    ``listed`` are all frames. Where a format lists all of them or some, ``perhaps``, they count if there is no gap.
+    """
 
     kind: str
     path: Path
@@ -96,6 +102,8 @@ class _Table:
     ids: list[int] = field(default_factory=list)
     points: list[NDArray[np.float64]] = field(default_factory=list)
     listed: list[str | int] | None = None
+    perhaps: bool = False
+    first: int | None = None
     others: Counter[str] = field(default_factory=Counter)
     tracked: bool = False
 
@@ -131,7 +139,10 @@ class _Table:
         points = np.stack([rows[: len(JOINT_SETS[joint_set])] for rows in self.points])
         listed = self.listed or []
         numbers = numbers_from_keys([*listed, *self.keys], str(self.path))
-        frames = FrameNumbers(numbers[len(listed) :], None if self.listed is None else numbers[: len(listed)])
+        every = np.unique(numbers[: len(listed)])
+        complete = self.listed is not None and not (self.perhaps and (np.diff(every) > 1).any())
+        first = 0 if all(_NAMES_FROM_0.fullmatch(str(key)) for key in self.keys) else self.first
+        frames = FrameNumbers(numbers[len(listed) :], every if complete else None, first)
         return Detections(self.kind, frames, np.array(self.ids, dtype=np.int64), points, joint_set, self.tracked)
 
     def wrong(self, what: str) -> NoReturn:
@@ -177,13 +188,15 @@ def _table_of(content: Any, path: Path) -> _Table:
     """The people of a parsed JSON file of a whole video."""
     if isinstance(content, dict):
         if isinstance(content.get("instance_info"), list):
-            return _mmpose(content["instance_info"], path, content.get("meta_info"))
+            return _mmpose(content["instance_info"], path, content.get("meta_info"), first=1)
         if isinstance(content.get("annotations"), list):
             return _coco(content, path)
         if "people" in content:
             raise UserError(f"{path} is one frame of OpenPose: give the folder in which the files of all frames lie")
         if content and all(isinstance(people, list) for people in content.values()):
-            table = _Table("AlphaPose", path, _SETS)
+            # AlphaPose's own tracker lists the frames with people only: an empty one shows that all are listed.
+            listed = None if all(content.values()) else list(content)
+            table = _Table("AlphaPose", path, _SETS, listed=listed, perhaps=True)
             for name, person in _people_of(content.items(), table):
                 table.add(name, person)
             return table
@@ -211,10 +224,10 @@ def _flat(content: list[Any], path: Path) -> _Table:
     return table
 
 
-def _mmpose(frames: list[Any], path: Path, meta: Any) -> _Table:
+def _mmpose(frames: list[Any], path: Path, meta: Any, first: int | None = None) -> _Table:
     """MMPose: frames with instances. The inferencer numbers frames from 0, the demo scripts from 1."""
     human36m = isinstance(meta, dict) and str(meta.get("dataset_name", "")).lower().startswith("h36m")
-    table = _Table("MMPose", path, {17: H36M17.name} if human36m else _SETS, listed=[])
+    table = _Table("MMPose", path, {17: H36M17.name} if human36m else _SETS, listed=[], first=first)
     assert table.listed is not None
     for place, frame in enumerate(frames):
         if not isinstance(frame, dict) or not isinstance(frame.get("instances"), list):
@@ -231,6 +244,8 @@ def _coco(content: dict[str, Any], path: Path) -> _Table:
     table = _Table("COCO", path, {17: COCO17.name})
     try:
         images = {image["id"]: image.get("frame_id", image.get("file_name")) for image in content.get("images", [])}
+        if images and all(isinstance(key, str | int) for key in images.values()):
+            table.listed, table.perhaps = list(images.values()), True
         people = person_categories(content.get("categories", []))
         for item in content.get("categories", []):
             names = item.get("keypoints")

@@ -58,6 +58,50 @@ def test_dropped_frames() -> None:
     assert frames[keep].tolist() == [0, 8, 9]
 
 
+@pytest.mark.parametrize("complete", [True, False])
+@pytest.mark.parametrize(
+    ("low", "high", "num_frames", "first", "offset"),
+    [
+        (1, 9, 10, 0, 0),
+        (1, 9, 10, 1, 1),
+        (1, 9, 10, None, 0),
+        (1, 10, 10, 0, 1),
+        (1, 10, 10, None, 1),
+        (1, 9, None, 0, 0),
+        (1, 9, None, 1, 1),
+        (1, 9, None, None, 1),
+        (0, 9, 10, 1, 0),
+        (2, 9, 10, None, 0),
+        (2, 10, 10, 1, 1),
+    ],
+)
+def test_from_0_or_1(
+    low: int, high: int, num_frames: int | None, first: int | None, offset: int, complete: bool,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    """The video decides, then the format; nothing is shifted without a word if neither does."""
+    numbers = np.arange(low, high + 1)
+    frames, keep = align_frames(FrameNumbers(numbers, numbers if complete else None, first), num_frames, "file")
+    assert frames.tolist() == (numbers - offset).tolist() and keep.all()
+    assert ("numbering from 1 is assumed" in caplog.text) == (num_frames is None and first is None)
+
+
+def test_a_list_from_1_that_fits_no_length_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    numbers = np.arange(1, 9)
+    assert align_frames(FrameNumbers(numbers, numbers), 10, "file")[0].tolist() == list(range(8))
+    assert "file: numbering from 1 is assumed" in caplog.text
+    caplog.clear()
+    assert align_frames(FrameNumbers(numbers), 10, "file")[0].tolist() == list(range(1, 9)) and not caplog.text
+
+
+@pytest.mark.parametrize(
+    ("last", "num_frames", "told"), [(47, 96, True), (48, 97, True), (48, 96, True), (52, 96, False)]
+)
+def test_half_the_frame_rate_is_told(last: int, num_frames: int, told: bool, caplog: pytest.LogCaptureFixture) -> None:
+    align_frames(FrameNumbers(np.arange(last + 1)), num_frames, "file")
+    assert (f"nobody is found after frame {last} of the video's {num_frames}" in caplog.text) == told
+
+
 def test_numbering_from_1_shows_in_frames_without_people() -> None:
     frames, keep = align_frames(FrameNumbers(np.array([4, 5]), np.arange(1, 8)), None, "file")
     assert frames.tolist() == [3, 4] and keep.all()

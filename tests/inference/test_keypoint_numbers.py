@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from tests.inference.keypoint_motion import (
     npy,
     npz,
     one,
+    openpose_folder,
     two_people,
     write,
 )
@@ -143,6 +145,41 @@ def test_another_video_that_is_longer(form: str, tmp_path: Path) -> None:
     path = WRITERS[form](tmp_path / "keypoints", two_people(COUNT))
     with pytest.raises(UserError, match="has 40 frames, but the video has 60"):
         read_tracks(path, num_frames=60)
+
+
+@pytest.mark.parametrize("form", ["coco annotations", "alphapose by picture"])
+def test_files_that_list_all_pictures(form: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """At half the frame rate they are refused, not stretched; where pictures are left out nobody can tell."""
+    path = WRITERS[form](tmp_path / "keypoints", two_people(COUNT))
+    content = json.loads(path.read_text())
+    if form == "coco annotations":
+        content["annotations"] = [entry for entry in content["annotations"] if entry["image_id"] != 720]
+        some = content | {"images": [image for image in content["images"] if image["id"] != 720]}
+    else:
+        some = {name: people for name, people in content.items() if name != "20.jpg"}
+        content["20.jpg"] = []
+    whole, partly = write(tmp_path / "whole.json", content), write(tmp_path / "partly.json", some)
+    with pytest.raises(UserError, match=r"has 40 frames, but the video has 80: .* at its full frame rate"):
+        read_tracks(whole, num_frames=80)
+    assert "nobody is found after" not in caplog.text
+    assert all(20 not in track.frames for track in read_tracks(whole, num_frames=COUNT))
+    assert len(read_tracks(partly, num_frames=80)) == 2 and "nobody is found after frame 39" in caplog.text
+
+
+def test_a_first_frame_without_anybody_shifts_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Formats that count from 0 do so when frame 0 is missing in the file."""
+    entries = kept(flat(one()), range(1, COUNT))
+    by_picture = {entry["image_id"]: [entry] for entry in entries}
+    folder = openpose_folder(tmp_path / "openpose", one())
+    min(folder.iterdir()).unlink()
+    paths = [write(tmp_path / "a.json", entries), write(tmp_path / "b.json", by_picture), folder]
+    for path in paths:
+        for num_frames in (None, COUNT):
+            (track,) = read_tracks(path, num_frames=num_frames)
+            assert track.frames.tolist() == list(range(1, COUNT)) and "assumed" not in caplog.text
+    padded = [entry | {"image_id": f"{int(entry['image_id'][:-4]):06d}.jpg"} for entry in entries]
+    (track,) = read_tracks(write(tmp_path / "c.json", padded))
+    assert track.frames[0] == 0 and "c.json: numbering from 1 is assumed" in caplog.text
 
 
 def test_a_list_of_people_that_ends_early(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

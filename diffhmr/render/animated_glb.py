@@ -101,18 +101,22 @@ def vertex_error(skinned: SkinnedBody, body: BodyModel, motion: Motion, betas: t
     return float(np.linalg.norm(vertices + shift[:, None] - skinned.posed(motion, frames), axis=-1).max())
 
 
-def write_animated_glb(path: str | Path, body: BodyModel, motion: Motion, betas: torch.Tensor) -> Path:
+def write_animated_glb(
+    path: str | Path, body: BodyModel, motion: Motion, betas: torch.Tensor, first_frame: int = 0
+) -> Path:
     """Write ``motion`` performed by ``body`` in the shape ``betas`` as a rigged, skinned, animated ``.glb``.
 
     The skeleton has SMPL's joints by their names; its rest pose is the T-pose, and the pelvis is where the motion has
-    it. Key frames are at the frames of the motion, with rotations interpolated along the shortest arc. What linear
-    skinning costs (:func:`vertex_error`) stands in the file as ``asset.extras.max_vertex_error_m``.
+    it. Key frames are at the frames of the motion, with rotations interpolated along the shortest arc; before the first
+    one viewers hold its pose. What linear skinning costs (:func:`vertex_error`) stands in the file as
+    ``asset.extras.max_vertex_error_m``.
 
     Args:
         path: of the file, ending in ``.glb``.
         body: whose mesh and skinning are written.
         motion: in a world with y up.
         betas: ``[10]``, one shape for all frames.
+        first_frame: number of the motion's first frame in its video, whose frame 0 is at 0 seconds.
 
     Raises:
         UserError: another suffix, or the file cannot be written.
@@ -134,7 +138,7 @@ def write_animated_glb(path: str | Path, body: BodyModel, motion: Motion, betas:
         "meshes": [{"name": body.name, "primitives": [_primitive(skinned, arrays)]}],
         "materials": [_material()],
         "skins": [_skin(skinned.rest_joints, arrays)],
-        "animations": [_animation(motion, arrays)],
+        "animations": [_animation(motion, first_frame, arrays)],
     }
     write_glb(path, document, arrays)
     return path
@@ -178,9 +182,10 @@ def _skin(rest: np.ndarray, arrays: GltfArrays) -> dict[str, Any]:
     return {"inverseBindMatrices": arrays.add(inverse), "joints": joints, "skeleton": _JOINT_NODES}
 
 
-def _animation(motion: Motion, arrays: GltfArrays) -> dict[str, Any]:
+def _animation(motion: Motion, first_frame: int, arrays: GltfArrays) -> dict[str, Any]:
     """Channels for the place of the pelvis and the rotation of every joint."""
-    times = arrays.add((np.arange(len(motion)) / motion.fps).astype(np.float32), bounds=True)
+    numbers = first_frame + np.arange(len(motion))
+    times = arrays.add((numbers / motion.fps).astype(np.float32), bounds=True)
     outputs = [("translation", 0, arrays.add(motion.position.astype(np.float32)))]
     quaternions = _continuous_quaternions(motion.rotations).astype(np.float32)
     outputs += [("rotation", joint, arrays.add(quaternions[:, joint])) for joint in range(quaternions.shape[1])]

@@ -58,6 +58,12 @@ def test_a_written_motion_is_the_bodys_own(tmp_path: Path, free_body: BodyModel,
     assert [item.name for item in tmp_path.iterdir()] == ["motion.glb"]
 
 
+def test_a_motion_that_starts_later_in_its_video(tmp_path: Path, free_body: BodyModel) -> None:
+    motion = random_motion(frames=3, fps=25.0)
+    times, _ = read_glb(write_animated_glb(tmp_path / "a.glb", free_body, motion, SHAPE, first_frame=50)).key_frames()
+    np.testing.assert_allclose(times, [2.0, 2.04, 2.08], rtol=1e-6)
+
+
 def test_people_stand_upright_and_face_forward(tmp_path: Path, free_body: BodyModel) -> None:
     standing = Motion(np.tile(np.eye(3), (3, 24, 1, 1)), np.tile([0.0, 0.9, 0.0], (3, 1)), 30.0)
     glb = read_glb(write_animated_glb(tmp_path / "standing.glb", free_body, standing, torch.zeros(10)))

@@ -41,14 +41,18 @@ def motion_of(result: TrackResult) -> Motion:
 def write_export(kind: Export, stem: Path, result: TrackResult, body: BodyModel) -> Path:
     """Write ``STEM.glb``, ``STEM.bvh`` or the folder ``STEM_obj``; returns its path.
 
+    All keep to the time of the video, so that its people stay in step: who comes into it later has key frames from
+    then on only, and stands still in the lines of the BVH before, whose line k is frame k.
+
     Raises:
         UserError: it cannot be written.
     """
     if kind == "glb":
-        return write_animated_glb(stem.with_name(f"{stem.name}.glb"), body, motion_of(result), result.answer.betas[0])
+        path, first = stem.with_name(f"{stem.name}.glb"), int(result.frames[0])
+        return write_animated_glb(path, body, motion_of(result), result.answer.betas[0], first)
     if kind == "bvh":
         rest = rest_joints(body, result).double().numpy()
-        return write_bvh(stem.with_name(f"{stem.name}.bvh"), motion_of(result), rest)
+        return write_bvh(stem.with_name(f"{stem.name}.bvh"), _from_frame_0(motion_of(result), result), rest)
     folder = stem.with_name(f"{stem.name}_obj")
     write_obj_sequence(folder, body, result.answer.to(body.faces.device), result.frames.tolist())
     return folder
@@ -62,6 +66,12 @@ def write_skeleton(stem: Path, result: TrackResult, body: BodyModel) -> Path:
     path = stem.with_name(f"{stem.name}_skeleton.mp4")
     shown = to_y_up(torch.stack(joints)).double().numpy()
     return write_skeleton_video(path, shown, result.fps, frame_numbers=result.frames.tolist())
+
+
+def _from_frame_0(motion: Motion, result: TrackResult) -> Motion:
+    """A motion that holds its first pose from the beginning of the video until it starts."""
+    rows = (np.arange(int(result.frames[-1]) + 1) - int(result.frames[0])).clip(min=0)
+    return Motion(motion.rotations[rows], motion.position[rows], motion.fps, motion.name)
 
 
 def rest_joints(body: BodyModel, result: TrackResult) -> torch.Tensor:

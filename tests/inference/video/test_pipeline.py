@@ -6,6 +6,7 @@ import json
 import resource
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,28 @@ def test_who_is_followed(two: VideoOptions, tmp_path: Path, which: str, numbers:
     files = [f"track{number}.{suffix}" for number in numbers for suffix in ("npz", "json")]
     assert sorted(path.name for path in (tmp_path / "out/two").iterdir()) == sorted(files)
     assert run.results[0].metadata["video"]["path"] is None
+
+
+def test_exports_keep_the_time_of_the_video(two: VideoOptions, tmp_path: Path) -> None:
+    """Who comes later has key frames later, and stands still in the BVH before: two people stay in step."""
+    assert two.keypoints is not None
+    entries = json.loads(two.keypoints.read_text())
+    late = [entry for entry in entries if entry["idx"] == 1 or int(entry["image_id"][:-4]) >= 3]
+    two.keypoints.write_text(json.dumps(late))
+    options = replace(two, track="all", exports=("glb", "bvh", "obj"), pictures=False)
+    for result, first in zip(process_video(options, tmp_path / "out").results, (0, 3), strict=True):
+        stem = tmp_path / f"out/two/track{result.metadata['track']['id']}"
+        assert result.frames.tolist() == list(range(first, 6))
+        joints = result.joints_smpl24.double().numpy() * [1, -1, -1]
+        glb, bvh = read_glb(stem.with_suffix(".glb")), read_bvh(stem.with_suffix(".bvh"))
+        np.testing.assert_allclose(glb.key_frames()[0], result.frames / 25, atol=1e-6)
+        pelvis = [node["name"] for node in glb.document["nodes"]].index("pelvis")
+        assert np.abs(glb.world(0)[pelvis][:3, 3] - joints[0, 0]).max() < 1e-4, "the first key is of the first frame"
+        places = bvh.world()[1][:, [bvh.joint_names.index(name) for name in SMPL24.joint_names]]
+        assert len(places) == 6 and np.abs(places[first:] - joints).max() < 1e-3, "line k is frame k"
+        assert np.abs(places[:first] - joints[0]).max(initial=0) < 1e-3
+        names = sorted(path.name for path in stem.with_name(f"{stem.name}_obj").iterdir())
+        assert names == [f"{frame:06d}.obj" for frame in range(first, 6)]
 
 
 def test_numbers_survive_a_picture_that_cannot_be_drawn(two: VideoOptions, tmp_path: Path) -> None:

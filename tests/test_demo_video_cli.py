@@ -172,6 +172,18 @@ def test_bad_input(run: Any, place: Path, tmp_path: Path, monkeypatch: pytest.Mo
         assert not [path for path in tmp_path.glob("out/**/*") if path.is_file()], name
 
 
+def test_errors_stand_alone(run: Any, place: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """What is odd about a file is told if it can be used, not before an error."""
+    entries = json.loads((place / "walk.json").read_text())
+    gap, one = tmp_path / "gap.json", tmp_path / "one.json"
+    gap.write_text(json.dumps([*entries[:3], *entries[6:]]))
+    one.write_text(json.dumps(entries[1:2]))
+    options = ["--video", place / "walk.mp4", "--data-only", "--keypoints"]
+    assert run(*options, one)[0] == 2 and run(*options, gap, "--track", "9")[0] == 2
+    assert caplog.text == ""
+    assert run(*options, gap)[0] == 0 and "people are missing in 3 frames" in caplog.text
+
+
 def test_options_of_videos_do_not_go_with_photos(run: Any) -> None:
     for option in (["--track", "1"], ["--fps", "30"], ["--model", "diffhmr"], ["--data-only"]):
         code, _, errors = run("--image", "photo.jpg", *option)

@@ -98,6 +98,14 @@ def fit_translations(
     return _interpolated(len(joints), np.concatenate(known), np.concatenate(found))
 
 
+def tells_size(keypoints: Floats) -> bool:
+    """Whether keypoints ``[T, K, 3]`` have two points at different places in a frame, as a person's distance needs."""
+    use = clear_points(keypoints[..., 2])
+    several = use.sum(axis=1) >= 2
+    _, spread = _middle_and_spread(keypoints[several, :, :2], use[several, :, None])
+    return bool((spread > 0).any())
+
+
 def reprojection_errors(joints: Floats, transl: Floats, keypoints: Floats, camera: Pinhole) -> Floats:
     """Mean distance ``[T]`` in pixels of joints from keypoints, weighted with the confidences; NaN without keypoints.
 

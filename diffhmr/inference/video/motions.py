@@ -64,6 +64,9 @@ class MotionModel(Protocol):
     def about(self) -> dict[str, Any]:
         """Metadata that say which model it is, and how it is sampled."""
 
+    def can_use(self, track: Track) -> bool:
+        """Some point of the track is one that the model looks at."""
+
     def motions(self, footage: Footage, tracks: Sequence[Track], camera: Pinhole) -> list[Motion3D]:
         """The motion of each track from its first to its last frame."""
 
@@ -116,6 +119,10 @@ class ClipMotionModel:
             "input": "keypoints",
         }
         return about | ({} if self.initial is None else {"initial": self.initial.about()})
+
+    def can_use(self, track: Track) -> bool:  # noqa: ARG002
+        """Always: what is not seen follows from the rest of the motion."""
+        return True
 
     def motions(self, footage: Footage, tracks: Sequence[Track], camera: Pinhole) -> list[Motion3D]:  # noqa: ARG002
         """The motion of each track from its first to its last frame.
@@ -177,6 +184,10 @@ class FrameMotionModel:
             "input": config.model.encoder.kind,
         }
         return about | {"guidance": self.options.guidance}
+
+    def can_use(self, track: Track) -> bool:
+        """Some point of COCO-17 is seen."""
+        return bool((track.coco17().points[..., 2] > 0).any())
 
     def motions(self, footage: Footage, tracks: Sequence[Track], camera: Pinhole) -> list[Motion3D]:
         """The motion of each track from its first to its last frame, frame by frame.

@@ -13,17 +13,17 @@ import torch
 from diffhmr.body.files import find_smpl
 from diffhmr.checkpoint import REPOSITORY, load_checkpoint
 from diffhmr.clip_checkpoint import LoadedClipModel, load_clip_model
-from diffhmr.errors import UserError, some_of
+from diffhmr.errors import UserError, some_of, warnings_if_it_succeeds
 from diffhmr.files import ensure_folder, require_file
 from diffhmr.inference.keypoint_formats import KNOWN_FORMATS
 from diffhmr.inference.predict import KEYPOINT_CHECKPOINT, PredictOptions
 from diffhmr.inference.tracks import Track
 from diffhmr.inference.video.exports import Export, write_export, write_skeleton
-from diffhmr.inference.video.footage import Footage, open_footage, parse_size, plain_footage
+from diffhmr.inference.video.footage import Footage, count_frames, open_footage, parse_size, plain_footage
 from diffhmr.inference.video.initial import InitialMotion, read_initial
 from diffhmr.inference.video.motions import ClipMotionModel, FrameMotionModel, MotionModel
 from diffhmr.inference.video.pictures import write_overlay
-from diffhmr.inference.video.placing import camera_metadata, camera_of, place_track
+from diffhmr.inference.video.placing import camera_metadata, camera_of, can_be_placed, place_track
 from diffhmr.inference.video.result_files import ResultFolder
 from diffhmr.inference.video.track_result import TrackResult, save_track
 from diffhmr.inference.video.tracking import chosen_tracks, tracks_from_detector, tracks_from_file
@@ -172,11 +172,7 @@ def process_video(
     ensure_folder(out)
     place = ResultFolder(Path(out) / footage.name, options.exports, options.pictures, options.inputs)
     place.check()
-    if options.keypoints is not None:
-        footage, tracks = tracks_from_file(options.keypoints, footage)
-    else:
-        footage, tracks = tracks_from_detector(footage, device)
-    chosen = chosen_tracks(tracks, options.track)
+    footage, tracks, chosen = _people(options, footage, model, device)
     place.check(track.track_id for track in chosen)
     ensure_folder(place.path)
     camera = camera_of(footage, options.predict.focal_px)
@@ -194,6 +190,25 @@ def process_video(
     checkpoint = about["checkpoint"]
     words = f"{checkpoint['path']} ({checkpoint['model']}), body: {model.body.name}"
     return VideoRun(footage, tracks, results, files, place.left(files), words)
+
+
+def _people(
+    options: VideoOptions, footage: Footage, model: MotionModel, device: torch.device | str
+) -> tuple[Footage, list[Track], list[Track]]:
+    """The video with the number of its frames, everybody in it, and who is chosen."""
+
+    def telling(track: Track) -> bool:
+        return model.can_use(track) and can_be_placed(track, model.body)
+
+    if options.keypoints is None:
+        footage, tracks = tracks_from_detector(footage, device)
+        return footage, tracks, chosen_tracks(tracks, options.track, telling)
+    if footage.path is not None:
+        footage = count_frames(footage)
+    # What is odd about a file matters to nobody if it cannot be used at all.
+    with warnings_if_it_succeeds("diffhmr.inference"):
+        footage, tracks = tracks_from_file(options.keypoints, footage)
+        return footage, tracks, chosen_tracks(tracks, options.track, telling)
 
 
 def load_motion_source(options: VideoOptions, device: torch.device | str = "cpu") -> MotionModel:

@@ -17,7 +17,7 @@ from diffhmr.body.params import SmplParams
 from diffhmr.errors import UserError
 from diffhmr.inference.predict import default_focal
 from diffhmr.inference.tracks import Track
-from diffhmr.inference.video.camera import Floats, Pinhole, fit_translations, reprojection_errors
+from diffhmr.inference.video.camera import Floats, Pinhole, fit_translations, reprojection_errors, tells_size
 from diffhmr.inference.video.footage import Footage
 from diffhmr.inference.video.motions import Motion3D, track_span
 from diffhmr.inference.video.track_result import FORMAT, VERSION, TrackResult
@@ -30,6 +30,12 @@ def camera_of(footage: Footage, focal_px: float | None) -> Pinhole:
     """The camera of a video: its principal point is the middle of the picture, its focal length given or a guess."""
     width, height = footage.size
     return Pinhole(focal_px or default_focal(width, height), ((width - 1) / 2, (height - 1) / 2))
+
+
+@torch.no_grad()
+def can_be_placed(track: Track, body: BodyModel) -> bool:
+    """Whether the points of a track that ``body`` has say where the person is."""
+    return tells_size(_for_body(track, body)[0].points)
 
 
 @torch.no_grad()
@@ -50,7 +56,7 @@ def place_track(
         UserError: the keypoints do not say where the person is.
     """
     assert motion.params.transl is None, "a motion at no place"
-    track, joint_set = _for_body(track, body, motion.params)
+    track, joint_set = _for_body(track, body)
     frames, dense = track_span(track)
     count = int(motion.params.shape[0])
     # Hypotheses of a model with one answer are one.
@@ -169,13 +175,13 @@ def runs(marked: NDArray[np.bool_]) -> list[tuple[int, int]]:
     return [(int(start), int(stop)) for start, stop in zip(edges[::2], edges[1::2], strict=True)]
 
 
-def _for_body(track: Track, body: BodyModel, params: SmplParams) -> tuple[Track, JointSet]:
+def _for_body(track: Track, body: BodyModel) -> tuple[Track, JointSet]:
     """The track in a joint set that the body has: not every body file comes with the regressor of Human3.6M."""
-    joint_set = JOINT_SETS[track.joint_set]
+    joint_set, device = JOINT_SETS[track.joint_set], body.faces.device
     if joint_set is not H36M17:
         return track, joint_set
     try:
-        body.joints(params.map(lambda value: value[:1, :1]).to(body.faces.device), H36M17)
+        body.joints(SmplParams.from_rotations(torch.eye(3).expand(24, 3, 3), torch.zeros(10)).to(device), H36M17)
     except UserError:
         return track.coco17(), COCO17
     return track, joint_set

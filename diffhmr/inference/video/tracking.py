@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from diffhmr.body.joints import COCO17
-from diffhmr.errors import UserError
+from diffhmr.errors import UserError, some_of
 from diffhmr.inference.detection import find_with_network, load_keypoint_network
 from diffhmr.inference.keypoint_files import read_tracks, tracks_of
 from diffhmr.inference.photo import Photo
@@ -29,7 +29,7 @@ def tracks_from_file(path: str | Path, footage: Footage) -> tuple[Footage, list[
     """The people that a keypoint file has for a video, and the video with the number of its frames.
 
     Keypoints of a video that is cut off may go on behind its end: what lies there is left out. Without a video, the
-    last frame with somebody in it is the last one.
+    last frame with somebody in it is the last one. A video whose frames are not counted yet is gone through.
 
     Raises:
         UserError: the file cannot be used, or is not of this video; see
@@ -38,7 +38,7 @@ def tracks_from_file(path: str | Path, footage: Footage) -> tuple[Footage, list[
     if footage.path is None:
         tracks = read_tracks(path, frame_size=footage.size, fps=footage.fps)
         return footage.counted(max(int(track.frames[-1]) for track in tracks) + 1), tracks
-    footage = count_frames(footage)
+    footage = footage if footage.num_frames else count_frames(footage)
     try:
         return footage, read_tracks(path, frame_size=footage.size, num_frames=footage.num_frames, fps=footage.fps)
     except UserError:
@@ -77,31 +77,49 @@ def tracks_from_detector(footage: Footage, device: torch.device | str = "cpu") -
     return footage, tracks_of(link_people(numbers, rows, footage.fps), numbers, rows, COCO17.name)
 
 
-def chosen_tracks(tracks: Sequence[Track], which: str) -> list[Track]:
+def chosen_tracks(
+    tracks: Sequence[Track], which: str, telling: Callable[[Track], bool] = lambda _track: True
+) -> list[Track]:
     """The tracks that ``--track`` names: the ``largest``, ``all``, or the one with a number.
 
+    Args:
+        tracks: everybody.
+        which: of them.
+        telling: whether the points of a track are enough for the model and for a place before the camera; of ``all``
+            only such tracks are taken.
+
     Raises:
-        UserError: there is no such track, or it is too short for a motion.
+        UserError: there is no such track, or it is too short for a motion, or its points are not enough.
     """
-    usable = [track for track in tracks if _usable(track)]
+    long = [track for track in tracks if _long_enough(track)]
     if which not in ("largest", "all"):
         track = choose_track(tracks, which)
-        if not _usable(track):
+        if not _long_enough(track):
             raise UserError(f"track {which} is too short for a motion or has single points only: choose another one")
+        if not telling(track):
+            raise UserError(
+                f"the points of track {which} do not tell how a person stands, and where: choose another one"
+            )
         return [track]
-    if not usable:
+    if not long:
         raise UserError(
             "nobody is seen in two frames with two points or more, which a motion needs: run the keypoint detector "
             "again"
         )
+    usable = [track for track in long if telling(track)]
+    if not usable:
+        raise UserError("nobody has points that tell how a person stands, and where: run the keypoint detector again")
     if which == "largest":
         return [choose_track(usable, which)]
-    if len(usable) < len(tracks):
-        log.warning("%d of %d tracks are too short for a motion and left out", len(tracks) - len(usable), len(tracks))
+    if len(long) < len(tracks):
+        log.warning("%d of %d tracks are too short for a motion and left out", len(tracks) - len(long), len(tracks))
+    if len(usable) < len(long):
+        left = some_of([str(track.track_id) for track in long if track not in usable])
+        log.warning("the points of track %s do not tell how a person stands, and where: left out", left)
     return usable
 
 
-def _usable(track: Track) -> bool:
+def _long_enough(track: Track) -> bool:
     """Somebody who is seen in two frames, and in one of them with enough points to tell the distance."""
     return len(track) >= _MIN_FRAMES and int((track.points[..., 2] > 0).sum(axis=1).max()) >= _MIN_POINTS
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from diffhmr.inference.video.camera import Pinhole, TrackPrior, fit_translations, reprojection_errors
+from diffhmr.inference.video.camera import Pinhole, TrackPrior, fit_translations, reprojection_errors, tells_size
 
 CAMERA = Pinhole(800.0, (319.5, 239.5))
 FPS = 25.0
@@ -165,3 +165,13 @@ def test_ten_minutes_take_seconds() -> None:
     start = time.process_time()
     assert np.isfinite(fit_translations(joints, points, CAMERA, FPS)).all()
     assert time.process_time() - start < 5
+
+
+def test_which_keypoints_tell_a_size() -> None:
+    points = np.zeros((4, 5, 3))
+    assert not tells_size(points), "nothing is seen"
+    points[1, 2] = 10, 20, 0.9
+    points[2, :] = 10, 20, 0.9
+    assert not tells_size(points), "single points, and points at one place"
+    points[3, :2] = [[10, 20, 0.9], [10, 21, 0.9]]
+    assert tells_size(points)

@@ -132,6 +132,14 @@ def test_a_model_of_pictures_looks_at_the_crops_of_the_video(
         source.motions(replace(FOOTAGE, path=None), [track], CAMERA)
 
 
+def test_points_that_a_model_of_pictures_does_not_know(keypoint_model: LoadedModel, free_body: BodyModel) -> None:
+    source = FrameMotionModel(keypoint_model, Path("small"), PredictOptions(num_samples=1))
+    track = a_track(free_body, [0, 1, 3])
+    feet = track.points.copy()
+    feet[:, :20] = 0
+    assert source.can_use(track) and not source.can_use(replace(track, points=feet))
+
+
 def test_gaps_are_bridged_along_the_shortest_arcs() -> None:
     ends = random_rotations((2, 2, 24), torch.Generator().manual_seed(0))  # [S, N, J, 3, 3]
     whole = bridged(ends, torch.tensor([1, 5]), 8)

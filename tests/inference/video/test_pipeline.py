@@ -131,6 +131,23 @@ def test_exports_keep_the_time_of_the_video(two: VideoOptions, tmp_path: Path) -
         assert names == [f"{frame:06d}.obj" for frame in range(first, 6)]
 
 
+def test_junk_is_left_out_and_nobody_else(two: VideoOptions, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Points that coincide say nothing about the distance."""
+    assert two.keypoints is not None
+    entries = json.loads(two.keypoints.read_text())
+    junk = [{"image_id": f"{frame}.jpg", "idx": 9, "keypoints": [100.0, 100.0, 0.5] * 26} for frame in range(2, 5)]
+    two.keypoints.write_text(json.dumps(entries + junk))
+    options = replace(two, track="all", pictures=False)
+    run = process_video(options, tmp_path / "out")
+    assert [result.metadata["track"]["id"] for result in run.results] == [1, 2] and len(run.tracks) == 3
+    assert "the points of track 9 do not tell how a person stands, and where: left out" in caplog.text
+    with pytest.raises(UserError, match="the points of track 9 do not tell"):
+        process_video(replace(options, track="9"), tmp_path / "out")
+    two.keypoints.write_text(json.dumps(junk))
+    with pytest.raises(UserError, match="nobody has points that tell how a person stands"):
+        process_video(options, tmp_path / "out")
+
+
 def test_numbers_survive_a_picture_that_cannot_be_drawn(two: VideoOptions, tmp_path: Path) -> None:
     def no_renderer(*_arguments: object) -> Any:
         raise UserError("no renderer")

@@ -117,6 +117,19 @@ def test_no_detector(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         tracks_from_detector(open_footage(numbered(tmp_path / "a.mp4", 12)))
 
 
+def test_tracks_that_tell_nothing_are_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    tracks = [track(1, 10), track(2, 12, size=40.0), track(3, 1)]
+    assert [one.track_id for one in chosen_tracks(tracks, "all", lambda one: one.track_id == 1)] == [1]
+    assert "the points of track 2 do not tell how a person stands, and where: left out" in caplog.text
+    assert "1 of 3 tracks are too short" in caplog.text
+    assert [one.track_id for one in chosen_tracks(tracks, "largest", lambda one: one.track_id == 1)] == [1]
+    with pytest.raises(UserError, match=r"the points of track 2 do not tell .*: choose another one"):
+        chosen_tracks(tracks, "2", lambda one: one.track_id == 1)
+    for which in ("all", "largest"):
+        with pytest.raises(UserError, match="nobody has points that tell how a person stands"):
+            chosen_tracks(tracks, which, lambda _one: False)
+
+
 def test_which_tracks_are_chosen(caplog: pytest.LogCaptureFixture) -> None:
     tracks = [track(1, 10), track(2, 12, size=40.0), track(3, 1, size=900.0), track(7, 9, points=1)]
     assert [one.track_id for one in chosen_tracks(tracks, "largest")] == [2], "one frame is no motion, however large"

@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -105,6 +105,20 @@ def ensure_writable(path: str | Path) -> Path:
         raise UserError(f"cannot write {path}: it is a folder; give the name of a file")
     ensure_folder(path.parent)
     return path
+
+
+def name_for_results(path: str | Path, rivals: Collection[str]) -> str:
+    """Name of the folder for the results of an input: its own without the suffix, if that tells it from its neighbours.
+
+    If a file with one of the suffixes ``rivals`` beside it has the same name otherwise, the suffix is kept:
+    ``clip_mp4``. Of a folder it is the whole name, also if it is given as ``.`` or ``..``.
+    """
+    path = Path(path).absolute()
+    if path.is_dir():
+        return (path.resolve() if path.name == ".." else path).name or "root"
+    beside = path.parent.glob(glob.escape(path.stem) + ".*")
+    alone = not any(other.suffix.lower() in rivals and other.name != path.name for other in beside)
+    return path.stem if alone and path.stem.strip(".") else path.name.replace(".", "_")
 
 
 def require_file(path: str | Path, what: str, remedy: str) -> Path:

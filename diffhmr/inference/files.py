@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -15,7 +14,7 @@ from torch import Tensor
 
 from diffhmr.body.model import BodyModel
 from diffhmr.errors import UserError
-from diffhmr.files import atomic_path, ensure_folder
+from diffhmr.files import atomic_path, ensure_folder, name_for_results
 from diffhmr.geometry.camera import scale_intrinsics
 from diffhmr.inference.people import PersonInput
 from diffhmr.inference.photo import IMAGE_SUFFIXES, Photo, crop_square
@@ -63,7 +62,7 @@ def write_people(
     """
     photo = people[0].photo
     assert all(person.photo is photo for person in people), "one photo at a time"
-    place = ensure_folder(Path(folder) / _folder_name(photo.path))
+    place = ensure_folder(Path(folder) / name_for_results(photo.path, IMAGE_SUFFIXES))
     faces = body.faces.cpu()
     written: list[Path] = []
     answers = []
@@ -142,13 +141,6 @@ def _on_photo(
         rgb = np.asarray(cv2.resize(photo.rgb, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
         shrunk = scale_intrinsics(intrinsic, size[0] / photo.width, size[1] / photo.height)
     return overlay(rgb, vertices, faces, shrunk, colours, renderer=renderer, names=names)
-
-
-def _folder_name(path: Path) -> str:
-    """The photo's name without its suffix, or with it if a picture beside it has the same name otherwise."""
-    same_stem = path.parent.glob(glob.escape(path.stem) + ".*")
-    pictures = [other for other in same_stem if other.suffix.lower() in IMAGE_SUFFIXES]
-    return path.stem if len(pictures) <= 1 else path.name.replace(".", "_")
 
 
 def _write_png(path: Path, rgb: NDArray[np.uint8]) -> Path:

@@ -38,7 +38,8 @@ def video_writer(path: str | Path, size: tuple[int, int], fps: float) -> Iterato
     """
     path = Path(path)
     count = 0
-    with atomic_path(path) as temporary:
+    # FFmpeg takes what stands before a colon for a protocol, unless the path is absolute.
+    with atomic_path(path.absolute()) as temporary:
         writer = cv2.VideoWriter(str(temporary), cv2.VideoWriter.fourcc(*_CODEC), _storable(fps), size)
 
         def write(rgb: NDArray[np.uint8]) -> None:

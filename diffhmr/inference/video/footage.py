@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from diffhmr.errors import UserError
-from diffhmr.files import require_file
+from diffhmr.files import name_for_results, require_file
 from diffhmr.inference.photo import native_messages
 
 log = logging.getLogger(__name__)
@@ -30,6 +30,11 @@ _MOST_FRAMES = 10**8  # a header that announces more is damaged
 _MAX_SIDE = 16384
 _BACKGROUND = 236
 _REMEDY = "give a video that FFmpeg can read, such as .mp4, .mov, .avi, .mkv or .webm"
+_VIDEO_SUFFIXES = (
+    ".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".wmv", ".flv", ".3gp",
+    ".ogv", ".gif",
+)  # fmt: skip
+_KEYPOINT_SUFFIXES = (".json", ".npy", ".npz")
 _Item = TypeVar("_Item")
 
 
@@ -121,7 +126,13 @@ def open_footage(path: str | Path, fps: float | None = None) -> Footage:
         rate = USUAL_FPS
     known = math.isfinite(announced) and 0 < announced <= _MOST_FRAMES
     size = (int(first.shape[1]), int(first.shape[0]))
-    return Footage(path, path.stem, size, fps or float(rate), announced=int(announced) if known else 0)
+    return Footage(
+        path,
+        name_for_results(path, _VIDEO_SUFFIXES),
+        size,
+        fps or float(rate),
+        announced=int(announced) if known else 0,
+    )
 
 
 def plain_footage(keypoints: str | Path, size: tuple[int, int], fps: float | None = None) -> Footage:
@@ -133,7 +144,7 @@ def plain_footage(keypoints: str | Path, size: tuple[int, int], fps: float | Non
     _check_fps(fps)
     if not all(2 <= side <= _MAX_SIDE for side in size):
         raise UserError(f"--size is {size[0]}x{size[1]}: give the video's width and height in pixels, such as 1280x720")
-    return Footage(None, Path(keypoints).stem, size, fps or USUAL_FPS)
+    return Footage(None, name_for_results(keypoints, _KEYPOINT_SUFFIXES), size, fps or USUAL_FPS)
 
 
 def parse_size(text: str) -> tuple[int, int]:
@@ -181,7 +192,8 @@ def _opened(path: Path) -> Iterator[cv2.VideoCapture]:
     # FFmpeg reports on damaged frames by writing to the terminal; it looks at this when it is used first.
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     with native_messages():
-        video = cv2.VideoCapture(str(path))
+        # FFmpeg takes what stands before a colon for a protocol, unless the path is absolute.
+        video = cv2.VideoCapture(str(path.absolute()))
     try:
         if not video.isOpened():
             raise UserError(f"{path} cannot be read as a video: it is damaged, cut off or of another kind; {_REMEDY}")

@@ -189,6 +189,35 @@ def test_keypoints_without_a_video() -> None:
             plain_footage("walk.json", wrong)
 
 
+def test_names_of_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two videos never share a folder, and no folder lies outside that of the results."""
+    folder = tmp_path / "take.1"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    for name in ("clip.mp4", "clip.AVI", "clip.json", "other.mp4", "other.json", "other.txt", "...mp4", ".mp4"):
+        numbered(tmp_path / "a.mp4", 2).rename(folder / name)
+
+    def video(path: str | Path) -> str:
+        return open_footage(path).name
+
+    def keypoints(path: str | Path) -> str:
+        return plain_footage(path, (40, 30)).name
+
+    assert [video(name) for name in ("clip.mp4", "clip.AVI", "other.mp4")] == ["clip_mp4", "clip_AVI", "other"]
+    assert [video(name) for name in ("...mp4", ".mp4")] == ["___mp4", ".mp4"]
+    assert [keypoints(name) for name in ("clip.json", "other.json", ".", folder)] == ["clip", "other", *["take.1"] * 2]
+    assert keypoints("..") == tmp_path.name and keypoints("../take.1/..") == tmp_path.name and keypoints("/") == "root"
+
+
+@pytest.mark.parametrize("name", ["12:30.mp4", "2024-05-01T10:30:00.mp4", "file:a.mp4"])
+def test_names_with_colons(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    footage = open_footage(numbered(Path(name), 3))
+    assert (tmp_path / name).is_file() and len(list(footage.frames())) == 3
+    assert numbered(Path(footage.name) / "overlay.mp4", 2) == Path(footage.name) / "overlay.mp4"
+    assert (tmp_path / footage.name / "overlay.mp4").is_file()
+
+
 def test_sizes_in_words() -> None:
     assert parse_size("1280x720") == (1280, 720) and parse_size("64X48") == (64, 48)
     for wrong in ("1280", "1280x", "ax7", "-3x5", "12.5x8", "1x2x3"):

@@ -50,12 +50,17 @@ def is_array_file(path: Path) -> bool:
     return head == _NPY or head.startswith(_ZIP)
 
 
-def read_array(path: Path) -> KeypointArray:
+def read_array(path: Path, num_frames: int | None = None) -> KeypointArray:
     """Read ``.npy`` or ``.npz``.
 
-    Of the two axes before the points, the shorter one is that of people; people that are NaN or 0 in a frame are not
-    there in it. A ``.npz`` has ``keypoints`` (or ``points``), and may have ``confidence`` (or ``scores``) of the same
-    shape without the last axis, and ``frames (T,)``, the numbers of the frames.
+    Of the two axes before the points, one is that of people: the other one has the length of ``frames`` or of the
+    video, if that is known, and else the shorter one is it. People that are NaN or 0 in a frame are not there in it. A
+    ``.npz`` has ``keypoints`` (or ``points``), and may have ``confidence`` (or ``scores``) of the same shape without
+    the last axis, and ``frames (T,)``, the numbers of the frames.
+
+    Args:
+        path: of the file.
+        num_frames: of the video, if it is known.
 
     Raises:
         UserError: it cannot be read, holds Python objects, or has another shape.
@@ -71,7 +76,8 @@ def read_array(path: Path) -> KeypointArray:
     elif points.shape[-1] == 2:
         # Nowhere else is (0, 0) a place where a point is: there it means that none was found.
         points = np.concatenate([points, (points != 0).any(axis=-1, keepdims=True).astype(np.float64)], axis=-1)
-    people = points[None] if points.ndim == 3 else points if len(points) <= points.shape[1] else points.swapaxes(0, 1)
+    length = num_frames if frames is None else frames.size
+    people = points[None] if points.ndim == 3 else points if _people_first(points, length) else points.swapaxes(0, 1)
     times, listed = np.arange(people.shape[1]), None
     if frames is None:
         listed = times
@@ -87,6 +93,13 @@ def read_array(path: Path) -> KeypointArray:
         raise UserError(f"{path} holds nothing but NaN or 0: run the detector again")
     ids, rows = np.nonzero(there)
     return KeypointArray(times[rows], listed, ids.astype(np.int64), people[there], _SETS[people.shape[-2]])
+
+
+def _people_first(points: NDArray[np.float64], num_frames: int | None) -> bool:
+    first, second = points.shape[:2]
+    if (first == num_frames) != (second == num_frames):
+        return second == num_frames
+    return first <= second
 
 
 # What NumPy lets through of files that are torn, changed or no arrays at all.

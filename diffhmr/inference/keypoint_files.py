@@ -40,7 +40,7 @@ def read_tracks(
     Args:
         path: a file, or a folder with one file per frame.
         frame_size: width and height of the video in pixels, to check the coordinates.
-        num_frames: of the video, to check the frame numbers.
+        num_frames: of the video, to check the frame numbers, and to tell an array's axis of frames from that of people.
         fps: frames per second of the video, to decide for how long somebody may be missing.
 
     Returns:
@@ -52,7 +52,7 @@ def read_tracks(
     """
     path = Path(path)
     source = str(path)
-    found = read_detections(path)
+    found = read_detections(path, num_frames)
     points = clean_points(found.points, source)
     check_coordinates(points, frame_size, source)
     joint_set = checked_order(points, found.joint_set, source)

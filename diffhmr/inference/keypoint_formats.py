@@ -69,8 +69,12 @@ class Detections:
     tracked: bool = True
 
 
-def read_detections(path: str | Path) -> Detections:
+def read_detections(path: str | Path, num_frames: int | None = None) -> Detections:
     """Read a keypoint file or a folder of them.
+
+    Args:
+        path: the file or the folder.
+        num_frames: of the video, if it is known: of an array it says which axis is time.
 
     Raises:
         UserError: it is missing or empty, broken off, of no known format, or names nobody.
@@ -81,7 +85,7 @@ def read_detections(path: str | Path) -> Detections:
     else:
         require_file(path, "keypoint file", KNOWN_FORMATS)
         if is_array_file(path):
-            array = read_array(path)
+            array = read_array(path, num_frames)
             frames = FrameNumbers(array.frames, array.listed)
             return Detections("array", frames, array.ids, array.points, array.joint_set)
         table = _table_of(_load_json(path), path)

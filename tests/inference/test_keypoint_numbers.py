@@ -205,6 +205,18 @@ def test_numbered_arrays(tmp_path: Path) -> None:
         read_tracks(npz(tmp_path / "b.npz", keypoints=H36M[0], frames=frames // 4))
 
 
+@pytest.mark.parametrize("swapped", [False, True])
+def test_more_people_than_frames_in_an_array(swapped: bool, tmp_path: Path) -> None:
+    """The length of the video says which axis is time, or that of the list of frames; else there are fewer people."""
+    three = np.concatenate([H36M, H36M[:1] + np.array([50, 0, 0])])[:, :2]  # [3, 2, 17, 3]
+    array = three.swapaxes(0, 1) if swapped else three
+    plain, listed = npy(tmp_path / "a.npy", array), npz(tmp_path / "b.npz", keypoints=array, frames=np.array([4, 9]))
+    for tracks in (read_tracks(plain, num_frames=2), read_tracks(listed), read_tracks(listed, num_frames=20)):
+        assert [len(track) for track in tracks] == [2, 2, 2]
+        np.testing.assert_allclose(tracks[2].points, three[2])
+    assert [len(track) for track in read_tracks(plain)] == [3, 3]
+
+
 def test_names_without_numbers(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     names = {f"{t}.jpg": f"{chr(97 + t // 26)}{chr(97 + t % 26)}.jpg" for t in range(COUNT)}
     entries = [entry | {"image_id": names[entry["image_id"]]} for entry in reversed(flat(one()))]

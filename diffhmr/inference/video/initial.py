@@ -47,6 +47,7 @@ class InitialMotion:
         betas: ``[N, 10]``.
         frames: ``[N]`` numbers of the frames; None if the file does not number them.
         body_sha256: of the body that the betas belong to; None if the file does not say.
+        track_id: of the track that the file is of; None if it does not say.
     """
 
     path: Path
@@ -54,6 +55,7 @@ class InitialMotion:
     betas: Tensor
     frames: NDArray[np.int64] | None
     body_sha256: str | None
+    track_id: int | None = None
 
     def about(self) -> dict[str, Any]:
         """For the record."""
@@ -65,8 +67,13 @@ class InitialMotion:
         Frames that the file does not have lie on the shortest arcs between their neighbours.
 
         Raises:
-            UserError: the file is of another video, or of frames in which the person is not.
+            UserError: the file is of another track or video, or of frames in which the person is not.
         """
+        if self.track_id not in (None, who):
+            raise UserError(
+                f"{self.path} is of track {self.track_id}, but track {who} is chosen: choose the other one with "
+                "--track, or give the file of this one"
+            )
         numbers = self._numbers(footage)
         inside = (numbers >= frames[0]) & (numbers <= frames[-1])
         if not inside.any():
@@ -126,7 +133,8 @@ def read_initial(path: str | Path) -> InitialMotion:
         rotations=axis_angle_to_matrix(torch.from_numpy(poses).unflatten(-1, (24, 3))).float(),
         betas=torch.from_numpy(np.broadcast_to(betas, (len(poses), NUM_BETAS)).astype(np.float32)),
         frames=_frame_numbers(arrays, len(poses), path),
-        body_sha256=_body_of(arrays),
+        body_sha256=None if (body := _told(arrays, "body", "sha256")) is None else str(body),
+        track_id=track if isinstance(track := _told(arrays, "track", "id"), int) else None,
     )
 
 
@@ -186,9 +194,9 @@ def _frame_numbers(arrays: dict[str, NDArray[Any]], count: int, path: Path) -> N
     return frames.astype(np.int64)
 
 
-def _body_of(arrays: dict[str, NDArray[Any]]) -> str | None:
-    """The hash of the body in the metadata of a track; None if there is none."""
+def _told(arrays: dict[str, NDArray[Any]], about: str, key: str) -> Any:
+    """What the metadata of a track say about something; None if there are none."""
     try:
-        return str(json.loads(str(arrays["metadata"]))["body"]["sha256"])
+        return json.loads(str(arrays["metadata"]))[about][key]
     except (KeyError, TypeError, ValueError):
         return None

@@ -134,6 +134,16 @@ def test_the_length_is_that_of_the_video(place: Path) -> None:
     assert initial.of(cut, ALL[:6], 1).shape == (6,)
 
 
+def test_the_file_of_another_track(tmp_path: Path) -> None:
+    arrays = {"poses": np.zeros((FRAMES, 72)), "betas": np.zeros(10)}
+    initial = _read(tmp_path / "a.npz", **arrays, metadata=np.array(json.dumps({"track": {"id": 2}})))
+    assert initial.track_id == 2 and initial.of(FOOTAGE, ALL, 2).shape == (FRAMES,)
+    with pytest.raises(UserError, match="is of track 2, but track 1 is chosen: choose the other one with --track"):
+        initial.of(FOOTAGE, ALL, 1)
+    for text in ("{}", "[1]", "no JSON", '{"track": {"id": "x"}}'):
+        assert _read(tmp_path / "b.npz", **arrays, metadata=np.array(text)).of(FOOTAGE, ALL, 1).shape == (FRAMES,)
+
+
 def test_bad_files_get_a_line(tmp_path: Path) -> None:
     poses, betas = np.zeros((5, 72)), np.zeros(10)
     cases: dict[str, tuple[dict[str, Any], str]] = {

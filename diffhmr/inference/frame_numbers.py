@@ -124,7 +124,7 @@ def align_frames(
         log.warning("%s has %d frames, the video %d: the last ones are left out", source, last + 1, num_frames)
     elif last + 1 < num_frames and complete:
         log.warning("%s has %d frames, the video %d: people are missing in the last", source, last + 1, num_frames)
-    elif 2 * last < num_frames + SLACK:
+    elif last + 1 < num_frames - SLACK and 2 * last < num_frames + SLACK:
         log.warning(
             "%s: nobody is found after frame %d of the video's %d; is it of this video, at its full frame rate?",
             source, last, num_frames,

@@ -95,7 +95,7 @@ def test_a_list_from_1_that_fits_no_length_is_told(caplog: pytest.LogCaptureFixt
 
 
 @pytest.mark.parametrize(
-    ("last", "num_frames", "told"), [(47, 96, True), (48, 97, True), (48, 96, True), (52, 96, False)]
+    ("last", "num_frames", "told"), [(47, 96, True), (48, 97, True), (48, 96, True), (52, 96, False), (1, 2, False)]
 )
 def test_half_the_frame_rate_is_told(last: int, num_frames: int, told: bool, caplog: pytest.LogCaptureFixture) -> None:
     align_frames(FrameNumbers(np.arange(last + 1)), num_frames, "file")

@@ -172,8 +172,7 @@ def process_video(
     ensure_folder(out)
     place = ResultFolder(Path(out) / footage.name, options.exports, options.pictures, options.inputs)
     place.check()
-    footage, tracks, chosen = _people(options, footage, model, device)
-    place.check(track.track_id for track in chosen)
+    footage, tracks, chosen = _people(options, footage, place, model, device)
     ensure_folder(place.path)
     camera = camera_of(footage, options.predict.focal_px)
     about: dict[str, Any] = {
@@ -193,22 +192,26 @@ def process_video(
 
 
 def _people(
-    options: VideoOptions, footage: Footage, model: MotionModel, device: torch.device | str
+    options: VideoOptions, footage: Footage, place: ResultFolder, model: MotionModel, device: torch.device | str
 ) -> tuple[Footage, list[Track], list[Track]]:
-    """The video with the number of its frames, everybody in it, and who is chosen."""
+    """The video with the number of its frames, everybody in it, and who is chosen, whose results can be written."""
 
-    def telling(track: Track) -> bool:
-        return model.can_use(track) and can_be_placed(track, model.body)
+    def choose(tracks: list[Track]) -> list[Track]:
+        chosen = chosen_tracks(
+            tracks, options.track, lambda track: model.can_use(track) and can_be_placed(track, model.body)
+        )
+        place.check(track.track_id for track in chosen)
+        return chosen
 
     if options.keypoints is None:
         footage, tracks = tracks_from_detector(footage, device)
-        return footage, tracks, chosen_tracks(tracks, options.track, telling)
+        return footage, tracks, choose(tracks)
     if footage.path is not None:
         footage = count_frames(footage)
     # What is odd about a file matters to nobody if it cannot be used at all.
     with warnings_if_it_succeeds("diffhmr.inference"):
         footage, tracks = tracks_from_file(options.keypoints, footage)
-        return footage, tracks, chosen_tracks(tracks, options.track, telling)
+        return footage, tracks, choose(tracks)
 
 
 def load_motion_source(options: VideoOptions, device: torch.device | str = "cpu") -> MotionModel:

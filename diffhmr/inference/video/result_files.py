@@ -63,9 +63,9 @@ class ResultFolder:
         for target in self.targets(track_ids):
             for given in self.inputs:
                 if _same(target, given):
-                    raise UserError(f"{target} would overwrite its input {given}; choose another --out")
+                    raise UserError(f"the demo would overwrite its input {given}; choose another --out")
                 if given.is_dir() and _same(self.path, given):
-                    raise UserError(f"{target} would lie among the files of its input {given}; choose another --out")
+                    raise UserError(f"{target} would lie among the files of the input {given}; choose another --out")
             if target.exists() and target.is_dir() != target.name.endswith(_FOLDERS):
                 what = "folder" if target.is_dir() else "file"
                 raise UserError(f"cannot write {target}: a {what} of this name is there; choose another --out")

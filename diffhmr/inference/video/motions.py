@@ -120,9 +120,9 @@ class ClipMotionModel:
         }
         return about | ({} if self.initial is None else {"initial": self.initial.about()})
 
-    def can_use(self, track: Track) -> bool:  # noqa: ARG002
-        """Always: what is not seen follows from the rest of the motion."""
-        return True
+    def can_use(self, track: Track) -> bool:
+        """Some point of Human3.6M-17 is seen."""
+        return bool((track.h36m17().points[..., 2] > 0).any())
 
     def motions(self, footage: Footage, tracks: Sequence[Track], camera: Pinhole) -> list[Motion3D]:  # noqa: ARG002
         """The motion of each track from its first to its last frame.

@@ -132,17 +132,21 @@ def test_exports_keep_the_time_of_the_video(two: VideoOptions, tmp_path: Path) -
 
 
 def test_junk_is_left_out_and_nobody_else(two: VideoOptions, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Points that coincide say nothing about the distance."""
+    """Points that coincide say nothing about the distance, toes alone nothing about the pose."""
     assert two.keypoints is not None
     entries = json.loads(two.keypoints.read_text())
-    junk = [{"image_id": f"{frame}.jpg", "idx": 9, "keypoints": [100.0, 100.0, 0.5] * 26} for frame in range(2, 5)]
+    toes = [0.0] * 3 * 20 + [value for toe in range(6) for value in (300.0 + 9 * toe, 200.0 + 5 * (toe % 3), 0.9)]
+    parts = {9: [100.0, 100.0, 0.5] * 26, 8: toes}
+    junk = [{"image_id": f"{frame}.jpg", "idx": number, "keypoints": points}
+            for number, points in parts.items() for frame in range(2, 5)]  # fmt: skip
     two.keypoints.write_text(json.dumps(entries + junk))
     options = replace(two, track="all", pictures=False)
     run = process_video(options, tmp_path / "out")
-    assert [result.metadata["track"]["id"] for result in run.results] == [1, 2] and len(run.tracks) == 3
-    assert "the points of track 9 do not tell how a person stands, and where: left out" in caplog.text
-    with pytest.raises(UserError, match="the points of track 9 do not tell"):
-        process_video(replace(options, track="9"), tmp_path / "out")
+    assert [result.metadata["track"]["id"] for result in run.results] == [1, 2] and len(run.tracks) == 4
+    assert "the points of track 8, 9 do not tell how a person stands, and where: left out" in caplog.text
+    for number in parts:
+        with pytest.raises(UserError, match=f"the points of track {number} do not tell"):
+            process_video(replace(options, track=str(number)), tmp_path / "out")
     two.keypoints.write_text(json.dumps(junk))
     with pytest.raises(UserError, match="nobody has points that tell how a person stands"):
         process_video(options, tmp_path / "out")

@@ -37,7 +37,7 @@ MeshNetwork: TypeAlias = MotionBertMesh | DiffMesh | DiffMeshRefine | MotionDiff
 _TIME_STREAM, _NOISE_STREAM = 120, 121
 _FRAMES_AT_ONCE = 4096
 """Frames of all windows and hypotheses together that go through a network at once."""
-ANSWER_STEPS = 3
+ANSWER_STEPS = 2
 """Steps to the single answer: from zero noise more of them lead to the same place, in contrast to random hypotheses."""
 
 

@@ -6,6 +6,7 @@ and leaves get plain arguments. ``load_config`` in ``diffhmr/config_file.py`` re
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Literal
 
@@ -187,8 +188,8 @@ class DataConfig(Section):
 
     @property
     def validates_on_test(self) -> bool:
-        """Whether the validation people are a test set, going by the name of their label file."""
-        return self.validation is not None and "test" in self.validation.labels.stem.lower()
+        """Whether the validation people are a test set, going by the words in the name of their label file."""
+        return self.validation is not None and "test" in re.split(r"[^a-z]+", self.validation.labels.stem.lower())
 
     @model_validator(mode="after")
     def _sources_fit(self) -> DataConfig:

@@ -212,8 +212,11 @@ class Trainer(Generic[Model, Batch]):
     def train(self, folder: Path) -> None:
         """Run the remaining steps; reports, pictures and checkpoints go to ``folder``."""
         train, means = self.config.train, MeanOfTerms()
-        if self.processes.is_main and self.task.criterion is not None:
-            self._best = BestSoFar(folder / BEST_FILE, self.task.criterion)
+        criterion = self.task.criterion
+        if self.processes.is_main and criterion is not None:
+            self._best = BestSoFar(folder / BEST_FILE, criterion)
+        elif self.processes.is_main:
+            _log.info("the validation data are a test set, which chooses nothing: %s is not written", BEST_FILE)
         log_folder = folder if self.processes.is_main and self.step < train.steps else None
         with RunLog(log_folder, self.step, train.steps, train.batch_size) as log:
             if self.step == 0:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from diffhmr.config import DataConfig, SourceConfig
 from diffhmr.config_clips import ClipExperimentConfig
 from diffhmr.config_file import load_config
 from diffhmr.errors import UserError
@@ -90,11 +91,16 @@ def test_more_can_be_better(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert read_best(tmp_path) == ("2", '{"error": 0.9}')
 
 
-def test_nothing_is_kept_without_a_criterion_or_its_score(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_kept_without_a_criterion_or_its_score(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     for name, chooses in (("a", None), ("b", Criterion(("unknown",)))):
         script(monkeypatch, *range(6), chooses=chooses)
-        run(make_line_config(tmp_path / name, validate_every=1))
+        caplog.clear()
+        with caplog.at_level("INFO"):
+            run(make_line_config(tmp_path / name, validate_every=1))
         assert not (tmp_path / name / "run" / BEST_FILE).exists()
+        assert ("the validation data are a test set, which chooses nothing" in caplog.text) == (chooses is None)
 
 
 @pytest.mark.parametrize(("later", "kept"), [((5.0, 2.0, 9.0), "3"), ((5.0, 0.5, 9.0), "5")])
@@ -173,6 +179,15 @@ def test_test_sets_choose_nothing() -> None:
     """The files of MotionBERT have no validation split: their training and test splits are all there is."""
     found = {path.stem for path in CONFIGS if load_config(path).data.validates_on_test}
     assert found == ON_TEST_SETS
+
+
+@pytest.mark.parametrize(
+    ("name", "is_test"),
+    [("test", True), ("3dpw_test_crops", True), ("Test-1", True), ("latest", False), ("validation_crops", False)],
+)
+def test_a_label_file_is_a_test_set_by_the_words_of_its_name(name: str, is_test: bool) -> None:
+    source = SourceConfig(name="people", labels=Path(f"{name}.npz"), images=Path("pictures"))
+    assert DataConfig(kind="labelled", sources=(source,), validation=source).validates_on_test == is_test
 
 
 def test_a_task_on_a_test_set_has_no_criterion(tmp_path: Path) -> None:

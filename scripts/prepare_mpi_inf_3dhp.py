@@ -41,7 +41,7 @@ from scripts.preparation.mpi_inf import (
     valid_folder,
     valid_rows,
 )
-from scripts.preparation.videos import PICTURE_BYTES_PER_PIXEL, read_frames
+from scripts.preparation.videos import PICTURE_BYTES_PER_PIXEL, announced_frames, read_frames
 
 _SHORT = {("S6", "Seq2", 2)}  # this video of the release ends early
 _NAMED = 6
@@ -106,7 +106,10 @@ class MpiInf3dhp:
             for view in all_views(root):
                 there = view.frames_folder.is_dir() if files else view.video_path.is_file()
                 if there and (view.folder / "annot.mat").is_file():
-                    rows = NUM_FRAMES[view.subject, view.sequence] // STRIDE
+                    frames = NUM_FRAMES[view.subject, view.sequence]
+                    if not files:  # a shortened release must not ask for the space of the whole one
+                        frames = min(frames, announced_frames(view.video_path) or frames)
+                    rows = -(-frames // STRIDE)
                     size = 0 if files else int(rows * SIZE[0] * SIZE[1] * PICTURE_BYTES_PER_PIXEL)
                     found.append(Piece("train", view.key, rows, size))
         if splits is None or "valid" in splits:

@@ -35,6 +35,15 @@ def count_frames(path: Path) -> int:
         capture.release()
 
 
+def announced_frames(path: Path) -> int:
+    """Number of frames in the header of a video, which is quick to read and may be wrong; 0 for what is no video."""
+    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
+    try:
+        return max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT)))
+    finally:
+        capture.release()
+
+
 def frame_size(path: Path) -> tuple[int, int]:
     """Width and height; (0, 0) for what is no video."""
     capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)

@@ -224,6 +224,14 @@ def test_check_names_what_is_missing(small: Release, tmp_path: Path, capsys: pyt
     assert "incomplete  train pictures  0 of 128 folders of frames (S1 Seq1 video_0 0 of 6416; " in text
 
 
+def test_a_shortened_release_asks_for_its_own_space(
+    release: Release, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=200_000_000))
+    assert _prepare(release[0], tmp_path / "out") == 0
+
+
 def test_the_official_counts_add_up() -> None:
     assert sum(VALID_FRAMES.values()) == 2929
     assert len(NUM_FRAMES) == 16

@@ -44,7 +44,7 @@ from diffhmr.config_clips import (
 )
 from diffhmr.config_file import load_config, require_kind
 from diffhmr.datasets.clips import SyntheticClips
-from diffhmr.datasets.scene import one_thread
+from diffhmr.datasets.painting.scene import one_thread
 from diffhmr.errors import UserError
 from diffhmr.geometry.camera import intrinsics
 from diffhmr.models.clip_models import ANSWER_STEPS, ClipModel, build_clip_model

@@ -23,8 +23,8 @@ from diffhmr.body.joints import SPIN49
 from diffhmr.body.model import BodyModel
 from diffhmr.command_line import CommandParser, run_command
 from diffhmr.config import DataConfig
+from diffhmr.datasets.painting.scene import RenderedPeople, SceneRenderer
 from diffhmr.datasets.people import People, sample_people
-from diffhmr.datasets.scene import RenderedPeople, SceneRenderer
 from diffhmr.errors import UserError
 from diffhmr.files import atomic_path, ensure_writable
 from diffhmr.motion.acting.score import Activity

@@ -13,8 +13,8 @@ import pytest
 
 from diffhmr.command_line import run_command
 from diffhmr.files import sha256_file
+from tests.evaluation.clips.test_data import write_videos
 from tests.evaluation.small_clip_models import save_small_clip_model, small_clip_config
-from tests.evaluation.test_clip_data import write_videos
 from tests.inference.example_people import save_small_checkpoint, small_config
 
 ROOT = Path(__file__).parents[1]

@@ -30,12 +30,12 @@ from diffhmr.datasets.augment import (
     turn,
 )
 from diffhmr.datasets.crops import one_opencv_thread, read_crops, write_planes
-from diffhmr.datasets.dice import LookStream, cast
 from diffhmr.datasets.keypoints import corrupt_keypoints
 from diffhmr.datasets.labels import Labels
-from diffhmr.datasets.objects import OBJECT_NUMBERS, PixelGrid, draw_object
+from diffhmr.datasets.painting.dice import LookStream, cast
+from diffhmr.datasets.painting.objects import OBJECT_NUMBERS, PixelGrid, draw_object
+from diffhmr.datasets.painting.textures import TextureBank
 from diffhmr.datasets.people import covered, sample_occluders
-from diffhmr.datasets.textures import TextureBank
 from diffhmr.errors import UserError
 from diffhmr.geometry.camera import crop_matrix, fit_crop_camera, pixel_to_normalised
 from diffhmr.geometry.rotation import axis_angle_to_matrix

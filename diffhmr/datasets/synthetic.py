@@ -20,9 +20,9 @@ from diffhmr.config import DataConfig
 from diffhmr.datasets.archive import MotionArchive
 from diffhmr.datasets.capsules import hidden_by_body
 from diffhmr.datasets.keypoints import corrupt_keypoints
+from diffhmr.datasets.painting.scene import RenderedPeople, render_people
 from diffhmr.datasets.people import People, covered, inside_border, sample_people
 from diffhmr.datasets.poses import PoseSource, sample_poses
-from diffhmr.datasets.scene import RenderedPeople, render_people
 from diffhmr.random import item_seeds
 
 Split = Literal["train", "val", "test"]

@@ -13,9 +13,9 @@ from typing import Any
 
 from diffhmr.command_line import CommandParser, pick_device
 from diffhmr.errors import UserError
-from diffhmr.evaluation.clip_protocols import CLIP_DATASETS, CLIP_PROTOCOLS, find_clip_protocol
+from diffhmr.evaluation.clips.protocols import CLIP_DATASETS, CLIP_PROTOCOLS, find_clip_protocol
 from diffhmr.evaluation.protocols import EVALUATED_DATASETS, PROTOCOLS, find_protocol
-from diffhmr.evaluation.task_protocols import TASK_DATASETS, TASK_PROTOCOLS, find_task_protocol
+from diffhmr.evaluation.tasks.protocols import TASK_DATASETS, TASK_PROTOCOLS, find_task_protocol
 
 _DATASETS = (*EVALUATED_DATASETS, *CLIP_DATASETS, *TASK_DATASETS)
 _OF_CLIPS_ONLY: tuple[str, ...] = ("flip", "filter")
@@ -80,10 +80,10 @@ def _evaluate_people(arguments: argparse.Namespace, options: Any, output: Any) -
 
 
 def _evaluate_clips(arguments: argparse.Namespace, options: Any, output: Any) -> str:
-    from diffhmr.evaluation.clip_data import ClipSource
-    from diffhmr.evaluation.clip_predictors import parse_filter
-    from diffhmr.evaluation.clip_run import Around, run_clips
-    from diffhmr.evaluation.clip_table import format_clip_table
+    from diffhmr.evaluation.clips.data import ClipSource
+    from diffhmr.evaluation.clips.predictors import parse_filter
+    from diffhmr.evaluation.clips.run import Around, run_clips
+    from diffhmr.evaluation.clips.table import format_clip_table
 
     source = ClipSource(arguments.dataset, arguments.protocol, arguments.data)
     around = Around(arguments.flip, None if arguments.filter is None else parse_filter(arguments.filter))
@@ -93,8 +93,8 @@ def _evaluate_clips(arguments: argparse.Namespace, options: Any, output: Any) ->
 
 
 def _evaluate_task(arguments: argparse.Namespace) -> str:
-    from diffhmr.evaluation.task_data import TaskSource
-    from diffhmr.evaluation.task_run import format_task_table, run_task
+    from diffhmr.evaluation.tasks.data import TaskSource
+    from diffhmr.evaluation.tasks.run import format_task_table, run_task
 
     source = TaskSource(arguments.dataset, arguments.protocol, arguments.data)
     device = pick_device(arguments.device)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from diffhmr.datasets.scene import one_thread
+from diffhmr.datasets.painting.scene import one_thread
 from diffhmr.errors import UserError
 
 _Self = TypeVar("_Self")

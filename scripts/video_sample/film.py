@@ -11,13 +11,13 @@ from torch import Tensor
 
 from diffhmr.body.model import BodyModel
 from diffhmr.body.params import SmplParams
-from diffhmr.datasets.appearance import CLOTHES_NUMBERS, BodyMap, draw_appearance, paint, thickness
-from diffhmr.datasets.backgrounds import BACKGROUND_NUMBERS, ProceduralScene
-from diffhmr.datasets.dice import LookStream, cast
-from diffhmr.datasets.effects import gaussian_blur
-from diffhmr.datasets.objects import PixelGrid
-from diffhmr.datasets.skinning import SubsetSkinner
-from diffhmr.datasets.textures import TextureBank
+from diffhmr.datasets.painting.appearance import CLOTHES_NUMBERS, BodyMap, draw_appearance, paint, thickness
+from diffhmr.datasets.painting.backgrounds import BACKGROUND_NUMBERS, ProceduralScene
+from diffhmr.datasets.painting.dice import LookStream, cast
+from diffhmr.datasets.painting.effects import gaussian_blur
+from diffhmr.datasets.painting.objects import PixelGrid
+from diffhmr.datasets.painting.skinning import SubsetSkinner
+from diffhmr.datasets.painting.textures import TextureBank
 from diffhmr.geometry.camera import project
 from diffhmr.render.raster import rasterize
 from diffhmr.render.shade import Lights, interpolate, irradiance

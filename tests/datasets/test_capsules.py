@@ -12,9 +12,9 @@ from diffhmr.body.model import BodyModel
 from diffhmr.body.params import SmplParams
 from diffhmr.config import DataConfig
 from diffhmr.datasets.capsules import hidden_by_body
+from diffhmr.datasets.painting.scene import render_people
 from diffhmr.datasets.people import People
 from diffhmr.datasets.poses import posture_angles
-from diffhmr.datasets.scene import render_people
 from diffhmr.datasets.synthetic import SyntheticPeople
 
 FACE = ["nose", "left_eye", "right_eye"]

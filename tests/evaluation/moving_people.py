@@ -13,11 +13,11 @@ from diffhmr.body.joints import SMPL24
 from diffhmr.body.model import BodyModel
 from diffhmr.body.params import SmplParams
 from diffhmr.clip_batch import ClipPrediction
-from diffhmr.evaluation.clip_data import MeasuredClips, SequenceSet
-from diffhmr.evaluation.clip_measures import SequenceMeasurer
-from diffhmr.evaluation.clip_protocols import SYNTHETIC_MOTION, ClipProtocol
-from diffhmr.evaluation.clip_sequences import LabelledSequence
-from diffhmr.evaluation.clips import ClipEvaluation, evaluate_clips
+from diffhmr.evaluation.clips.data import MeasuredClips, SequenceSet
+from diffhmr.evaluation.clips.evaluate import ClipEvaluation, evaluate_clips
+from diffhmr.evaluation.clips.measures import SequenceMeasurer
+from diffhmr.evaluation.clips.protocols import SYNTHETIC_MOTION, ClipProtocol
+from diffhmr.evaluation.clips.sequences import LabelledSequence
 from diffhmr.evaluation.run import EvaluationOptions
 from diffhmr.evaluation.truth import Bodies
 from diffhmr.geometry.rotation import axis_angle_to_matrix

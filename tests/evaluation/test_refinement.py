@@ -20,10 +20,10 @@ from diffhmr.command_line import run_command
 from diffhmr.config import SamplerConfig
 from diffhmr.config_clips import ClipDataConfig
 from diffhmr.errors import UserError
-from diffhmr.evaluation.clip_data import ClipSource, SequenceSet, open_clips
-from diffhmr.evaluation.clip_measures import SequenceMeasurer
-from diffhmr.evaluation.clip_predictors import Given, OfClips
-from diffhmr.evaluation.clips import evaluate_clips
+from diffhmr.evaluation.clips.data import ClipSource, SequenceSet, open_clips
+from diffhmr.evaluation.clips.evaluate import evaluate_clips
+from diffhmr.evaluation.clips.measures import SequenceMeasurer
+from diffhmr.evaluation.clips.predictors import Given, OfClips
 from diffhmr.evaluation.run import EvaluationOptions
 from diffhmr.evaluation.truth import Bodies
 from tests.evaluation.moving_people import HAND_M, ON_TREE, WRIST_M, bend, chord, sequence

@@ -11,8 +11,8 @@ import numpy as np
 from diffhmr.body.joints import SPIN49
 from diffhmr.body.model import BodyModel
 from diffhmr.config import DataConfig
+from diffhmr.datasets.painting.scene import render_people
 from diffhmr.datasets.people import sample_people
-from diffhmr.datasets.scene import render_people
 from diffhmr.random import item_seeds
 
 _CROP = 128

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from diffhmr.config_file import load_config
-from diffhmr.evaluation.task_data import TaskSource
-from diffhmr.evaluation.task_run import run_task
+from diffhmr.evaluation.tasks.data import TaskSource
+from diffhmr.evaluation.tasks.run import run_task
 from diffhmr.training.loop import run
 
 ROOT = Path(__file__).parents[2]

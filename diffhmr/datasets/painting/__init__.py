@@ -1,0 +1,1 @@
+"""How synthetic people are painted: bodies in clothes, before backgrounds and behind objects, through a camera."""

@@ -1,0 +1,1 @@
+"""Evaluation of lifting and of action recognition."""

@@ -14,13 +14,11 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from diffhmr.errors import UserError
+from scripts.evaluated_run import Run
 from scripts.tables import markdown_table, text_table
-
-if TYPE_CHECKING:
-    from scripts.compare import Run
 
 _COLUMNS = {
     "MPJPE mm": "mpjpe_mm mode",

@@ -22,7 +22,7 @@ from diffhmr.command_line import run_command
 from diffhmr.errors import UserError
 from diffhmr.evaluation.protocols import OCC_SEQUENCES
 from scripts.preparation import job
-from scripts.preparation.job import COUNT, Finding, Piece
+from scripts.preparation.contract import COUNT, Finding, Piece
 from scripts.preparation.sequences import (
     SequenceFile,
     SequenceState,

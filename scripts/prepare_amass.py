@@ -30,7 +30,7 @@ from diffhmr.errors import UserError
 from diffhmr.files import atomic_path
 from diffhmr.motion.amass_layout import FRAMERATE_KEYS, NUM_SHARED_JOINTS, UNREADABLE
 from scripts.preparation import job
-from scripts.preparation.job import COUNT, FileKind, Finding, Piece, State
+from scripts.preparation.contract import COUNT, FileKind, Finding, Piece, State
 
 SITE = "https://amass.is.tue.mpg.de"
 SPLITS = {

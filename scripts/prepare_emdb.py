@@ -21,7 +21,7 @@ from diffhmr.body.joints import OPENPOSE25, SMPL24
 from diffhmr.command_line import run_command
 from diffhmr.errors import UserError
 from scripts.preparation import job
-from scripts.preparation.job import COUNT, Finding, Piece
+from scripts.preparation.contract import COUNT, Finding, Piece
 from scripts.preparation.sequences import (
     SequenceFile,
     SequenceState,

@@ -21,6 +21,7 @@ import numpy as np
 from diffhmr.command_line import run_command
 from diffhmr.errors import UserError
 from scripts.preparation import job
+from scripts.preparation.contract import Finding, Piece
 from scripts.preparation.h36m import (
     NUM_VIDEOS,
     SUBJECTS,
@@ -32,7 +33,6 @@ from scripts.preparation.h36m import (
     split_videos,
 )
 from scripts.preparation.h36m_mosh import mosh_path, mosh_rows
-from scripts.preparation.job import Finding, Piece
 from scripts.preparation.mocap import Group, count_finding
 from scripts.preparation.videos import PICTURE_BYTES_PER_PIXEL, read_frames
 

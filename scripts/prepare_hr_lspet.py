@@ -18,7 +18,7 @@ from typing import ClassVar
 from diffhmr.command_line import run_command
 from diffhmr.errors import UserError
 from scripts.preparation import job
-from scripts.preparation.job import Finding
+from scripts.preparation.contract import Finding
 from scripts.preparation.lsp import read_joints, rows_of
 from scripts.preparation.people2d import (
     LabelOptions,

@@ -30,7 +30,7 @@ from diffhmr.command_line import run_command
 from diffhmr.errors import UserError
 from diffhmr.files import write_json
 from scripts.preparation import job
-from scripts.preparation.job import COUNT, FileKind, Finding, Piece
+from scripts.preparation.contract import COUNT, FileKind, Finding, Piece
 from scripts.prepare_amass import LEFT_OUT, Amass, add_options, frame_indices
 
 if TYPE_CHECKING:

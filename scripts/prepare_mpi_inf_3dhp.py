@@ -22,7 +22,7 @@ import numpy as np
 from diffhmr.command_line import run_command
 from diffhmr.errors import UserError
 from scripts.preparation import job
-from scripts.preparation.job import Finding, Piece
+from scripts.preparation.contract import Finding, Piece
 from scripts.preparation.mocap import COMPLETE, Group, State, count_finding, warn_if_short
 from scripts.preparation.mpi_inf import (
     CAMERAS,

@@ -15,7 +15,7 @@ import numpy as np
 
 from diffhmr.errors import UserError
 from diffhmr.files import require_file
-from scripts.preparation.job import COUNT
+from scripts.preparation.contract import COUNT
 from scripts.preparation.matlab import open_mat
 from scripts.preparation.mocap import joint_boxes, joints_of, lacking_library, part_of, require_finite, warn_if_short
 from scripts.preparation.videos import count_frames, frame_size

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 
 from diffhmr.errors import UserError
-from scripts.preparation.job import Finding
+from scripts.preparation.contract import Finding
 
 State = Literal["found", "missing", "incomplete"]
 

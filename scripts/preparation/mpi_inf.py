@@ -17,7 +17,7 @@ import numpy as np
 
 from diffhmr.datasets.labels import read_labels
 from diffhmr.errors import UserError
-from scripts.preparation.job import COUNT
+from scripts.preparation.contract import COUNT
 from scripts.preparation.matlab import open_mat
 from scripts.preparation.mocap import inside, joint_boxes, joints_of, part_of, require_finite
 from scripts.preparation.videos import count_frames

@@ -27,8 +27,8 @@ from tqdm import tqdm
 from diffhmr.command_line import INTERRUPTED
 from diffhmr.errors import UserError
 from diffhmr.files import atomic_path, remove_leftovers, write_json
+from scripts.preparation.contract import COUNT, LABELS, FileKind, Finding, Options, Piece, Preparation, settings_of
 from scripts.preparation.crops import CropSettings, picture_files, write_crops, write_pictures
-from scripts.preparation.job import COUNT, LABELS, FileKind, Finding, Options, Piece, Preparation, settings_of
 
 _PARTS = ".parts"
 _SETTINGS = "settings.json"

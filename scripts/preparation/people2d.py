@@ -19,7 +19,7 @@ import numpy as np
 
 from diffhmr.errors import UserError
 from diffhmr.files import require_file
-from scripts.preparation.job import COUNT, Finding, Piece
+from scripts.preparation.contract import COUNT, Finding, Piece
 
 Rows = dict[str, np.ndarray]
 State = Literal["found", "missing", "incomplete"]

@@ -14,7 +14,7 @@ from scipy.spatial.transform import Rotation
 from diffhmr.body.safe_pickle import load_pickle, to_array
 from diffhmr.errors import UserError
 from diffhmr.files import require_file
-from scripts.preparation.job import Finding, State
+from scripts.preparation.contract import Finding, State
 
 BOX_FACTOR = 1.2
 """Side of the box over the longer side of the tight box (SPIN; Kolotouros et al., ICCV 2019)."""

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from diffhmr.errors import UserError
-from scripts.compare import best_runs, comparison, format_cell, goodness, labels_of, read_run
+from scripts.compare import best_runs, comparison, format_cell, goodness, labels_of
+from scripts.evaluated_run import read_run
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = ROOT / "data" / "checkpoints" / "diffhmr_keypoints.json"

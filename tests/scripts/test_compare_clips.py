@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from diffhmr.errors import UserError
-from scripts.compare import Run, read_run
 from scripts.compare_clips import clip_comparison, is_of_clips
+from scripts.evaluated_run import Run, read_run
 
 ROOT = Path(__file__).parents[2]
 

@@ -18,7 +18,8 @@ import cv2
 import numpy as np
 
 from diffhmr.errors import UserError
-from scripts.preparation.job import COUNT, Finding, Piece, State, main
+from scripts.preparation.contract import COUNT, Finding, Piece, State
+from scripts.preparation.job import main
 
 SPLITS = {"train": ("a", "b", "c"), "test": ("d",)}
 SIZE = (90, 70)

@@ -24,7 +24,7 @@ READING_ORDER = [
     ["diffhmr.body."],
     ["diffhmr.motion."],
     ["diffhmr.batch"],
-    ["diffhmr.clip_batch"],
+    ["diffhmr.clip_batch", "diffhmr.motion_filter"],
     ["diffhmr.losses", "diffhmr.clip_losses"],
     ["diffhmr.metrics."],
     ["diffhmr.render."],

@@ -75,9 +75,13 @@ def test_a_model_of_photos_frame_by_frame(run: Any, place: Path, tmp_path: Path,
     assert metadata["checkpoint"]["input"] == ("image" if needs_video else "keypoints")
     assert metadata["sampling"]["seed"] == metadata["sampling"]["steps"] == 3 and metadata["guidance"] == 0
     assert metadata["camera"]["focal_px"] == 500 and metadata["camera"]["focal_source"] == "given"
+    options += ["--filter", "one-euro:0.5,0.2"]
     code, _, errors = run("--size", "320x240", *options)
     assert (code, len(errors)) == ((2, 1) if needs_video else (0, 0)), errors
     assert not needs_video or "is a model of pictures and needs --video" in errors[0]
+    if not needs_video:
+        filtered = load_track(tmp_path / "out/walk/track1.npz").metadata
+        assert filtered["filter"] == {"one-euro": {"min_cutoff": 0.5, "beta": 0.2}} and "filter" not in metadata
 
 
 def test_keypoints_alone(run: Any, place: Path, tmp_path: Path) -> None:
@@ -150,6 +154,7 @@ def bad_input(folder: Path, place: Path) -> dict[str, tuple[list[object], str]]:
         "photo's option": ([*video, *good, "--whole-image"], "--whole-image does not go with --video"),
         "photo's mesh": ([*video, *good, "--mesh", "ply"], "--mesh ply does not go with --video"),
         "guidance": ([*video, *good, "--guidance", "1"], "--guidance is for models of pictures"),
+        "filter": ([*video, *good, "--filter", "kalman"], "--filter 'kalman' is no filter; give one-euro"),
         "no samples": ([*video, *good, "--num-samples", "0"], "--num-samples is 0"),
         "no checkpoint": ([*video, *good, "--checkpoint", folder / "none.safetensors"], "checkpoint not found"),
         "wrong checkpoint": (
@@ -185,7 +190,7 @@ def test_errors_stand_alone(run: Any, place: Path, tmp_path: Path, caplog: pytes
 
 
 def test_options_of_videos_do_not_go_with_photos(run: Any) -> None:
-    for option in (["--track", "1"], ["--fps", "30"], ["--model", "diffhmr"], ["--data-only"]):
+    for option in (["--track", "1"], ["--filter", "x"], ["--fps", "30"], ["--model", "diffhmr"], ["--data-only"]):
         code, _, errors = run("--image", "photo.jpg", *option)
         assert code == 2 and errors == [f"error: {option[0]} does not go with --image, only with --video: leave it out"]
     assert "choose from none, obj, glb, ply" in run("--image", "photo.jpg", "--mesh", "bvh")[2][0]

@@ -81,9 +81,9 @@ def _evaluate_people(arguments: argparse.Namespace, options: Any, output: Any) -
 
 def _evaluate_clips(arguments: argparse.Namespace, options: Any, output: Any) -> str:
     from diffhmr.evaluation.clips.data import ClipSource
-    from diffhmr.evaluation.clips.predictors import parse_filter
     from diffhmr.evaluation.clips.run import Around, run_clips
     from diffhmr.evaluation.clips.table import format_clip_table
+    from diffhmr.motion_filter import parse_filter
 
     source = ClipSource(arguments.dataset, arguments.protocol, arguments.data)
     around = Around(arguments.flip, None if arguments.filter is None else parse_filter(arguments.filter))
@@ -122,7 +122,7 @@ def _parser() -> CommandParser:
         help="random bodies per person, or motions per sequence, besides the single answer unless the protocol counts "
         "that (default: the protocol's, 25 and 10)",
     )  # fmt: skip
-    steps_help = "of the sampler (default: what the checkpoint says); the single answer for a clip takes 3 at most"
+    steps_help = "of the sampler (default: what the checkpoint says); the single answer for a clip takes 2 at most"
     parser.add_argument("--steps", type=int, metavar="K", help=steps_help)
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="of the random samples (default: %(default)s)")
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N people or sequences (default: all)")

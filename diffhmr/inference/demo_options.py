@@ -11,6 +11,7 @@ from diffhmr.errors import UserError
 _PHOTOS_ONLY = {"box": "--box", "boxes": "--boxes", "whole_image": "--whole-image"}
 _VIDEOS_ONLY = {
     "track": "--track", "model": "--model", "fps": "--fps", "data_only": "--data-only", "initial": "--initial",
+    "filter": "--filter",
 }  # fmt: skip
 _PHOTO_MESHES = ("none", "obj", "glb", "ply")
 _VIDEO_MESHES = ("none", "glb", "bvh", "obj")
@@ -68,6 +69,7 @@ def _parser() -> CommandParser:
     add(
         "--initial", type=Path, metavar="FILE.npz", help="SMPL parameters per frame, for a checkpoint that refines them"
     )
+    add("--filter", metavar="one-euro[:MIN_CUTOFF,BETA]", help="smooth the rotations, as of bodies frame by frame")
     add("--fps", type=float, metavar="F", help="frames per second (default: what the video says)")
     add("--data-only", action="store_true", help="no overlay and no skeleton videos")
     _add_common(parser)
@@ -80,7 +82,7 @@ def _add_common(parser: CommandParser) -> None:
     add("--checkpoint", type=Path, metavar="FILE", help="default: the shipped model for what is given")
     samples = f"hypotheses per person (default: {_PHOTO_SAMPLES}, of videos {_VIDEO_SAMPLES})"
     add("--num-samples", type=int, metavar="N", help=samples)
-    steps_help = "of the sampler (default: what the checkpoint says); the single answer for a clip takes 3 at most"
+    steps_help = "of the sampler (default: what the checkpoint says); the single answer for a clip takes 2 at most"
     add("--steps", type=int, metavar="K", help=steps_help)
     add("--seed", type=int, default=0, metavar="S", help="of the random samples (default: %(default)s)")
     add("--guidance", type=float, metavar="W", help="pull to the keypoints (default: 1; not of diffmesh)")

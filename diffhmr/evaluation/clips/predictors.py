@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from operator import itemgetter
 from typing import Protocol
 
 import torch
@@ -15,11 +16,9 @@ from diffhmr.config import SamplerConfig
 from diffhmr.datasets.augment import mirror_rotations
 from diffhmr.errors import UserError
 from diffhmr.evaluation.clips.data import MeasuredClips
-from diffhmr.geometry.one_euro import OneEuro
 from diffhmr.geometry.rotation import mean_rotation
 from diffhmr.models.framewise import FramewiseModel
-
-ONE_EURO = "one-euro"
+from diffhmr.motion_filter import FilterOptions, filtered
 
 
 class Predictor(Protocol):
@@ -135,18 +134,6 @@ class Flipped:
 
 
 @dataclass(frozen=True)
-class FilterOptions:
-    """The 1 Euro filter on every rotation; see :class:`OneEuro`.
-
-    The values were chosen for the shipped keypoint model on 20 validation clips of synthetic motion: least error of
-    place at little acceleration (81.2 mm MPJPE and 11.1 mm/frame^2, unfiltered 84.0 and 58.8).
-    """
-
-    min_cutoff: float = 0.7
-    beta: float = 0.3
-
-
-@dataclass(frozen=True)
 class Filtered:
     """The rotations of every hypothesis are filtered over time, its betas are averaged."""
 
@@ -161,34 +148,12 @@ class Filtered:
     def __call__(self, clips: MeasuredClips, num_samples: int, seed: int) -> ClipPrediction:
         """The hypotheses of ``inner``, smoother."""
         prediction = self.inner(clips, num_samples, seed)
-        rotations = []
-        for fps, own in zip(clips.batch.fps.tolist(), prediction.params.rotations, strict=True):
-            smooth = OneEuro(fps, self.options.min_cutoff, self.options.beta).rotations(own.transpose(1, 2))
-            rotations.append(smooth.transpose(1, 2))
-        betas = prediction.params.betas
-        betas = betas.mean(2, keepdim=True).expand_as(betas)
-        return ClipPrediction(SmplParams.from_rotations(torch.stack(rotations), betas), prediction.deterministic)
-
-
-def parse_filter(text: str) -> FilterOptions:
-    """``one-euro`` or ``one-euro:MIN_CUTOFF,BETA``.
-
-    Raises:
-        UserError: it is neither.
-    """
-    name, _, values = text.partition(":")
-    try:
-        numbers = [float(value) for value in values.split(",")] if values else []
-        if name != ONE_EURO or len(numbers) not in (0, 2):
-            raise ValueError(text)
-        options = FilterOptions(*numbers)
-        OneEuro(1.0, options.min_cutoff, options.beta)
-    except ValueError as error:
-        raise UserError(
-            f"--filter {text!r} is no filter; give {ONE_EURO}, or {ONE_EURO}:MIN_CUTOFF,BETA with a cutoff above 0 Hz "
-            "and a beta of at least 0"
-        ) from error
-    return options
+        smooth = [
+            filtered(prediction.params.map(itemgetter(clip)), fps, self.options)
+            for clip, fps in enumerate(clips.batch.fps.tolist())
+        ]
+        rotations, betas = torch.stack([one.rotations for one in smooth]), torch.stack([one.betas for one in smooth])
+        return ClipPrediction(SmplParams.from_rotations(rotations, betas), prediction.deterministic)
 
 
 def mirrored(clips: MeasuredClips) -> MeasuredClips:

@@ -10,7 +10,7 @@ import logging
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,6 @@ from diffhmr.evaluation.clips.evaluate import ClipEvaluation, evaluate_clips, nu
 from diffhmr.evaluation.clips.measures import SequenceMeasurer
 from diffhmr.evaluation.clips.predictors import (
     Filtered,
-    FilterOptions,
     Flipped,
     FrameByFrame,
     Given,
@@ -47,6 +46,7 @@ from diffhmr.files import write_json
 from diffhmr.model_file import IMAGE_MODEL, is_of_format
 from diffhmr.models.framewise import FramewiseModel
 from diffhmr.motion_checkpoint import read_motion_metadata
+from diffhmr.motion_filter import FilterOptions
 
 _NOT_SETTINGS = ("name", "seed", "output")
 _NOWHERE = Output()
@@ -73,7 +73,7 @@ class Around:
 
     def describe(self) -> dict[str, Any]:
         """For the result."""
-        return {"flip": self.flip, "filter": None if self.filter is None else {"one-euro": asdict(self.filter)}}
+        return {"flip": self.flip, "filter": None if self.filter is None else self.filter.about()}
 
 
 @dataclass(frozen=True)

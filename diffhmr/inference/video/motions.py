@@ -32,6 +32,7 @@ from diffhmr.inference.tracks import DenseTrack, Track
 from diffhmr.inference.video.camera import Pinhole
 from diffhmr.inference.video.footage import Footage, progress, watched
 from diffhmr.inference.video.initial import InitialMotion, bridged
+from diffhmr.motion_filter import FilterOptions, filtered
 
 _PICTURES_AT_ONCE = 16
 
@@ -255,6 +256,48 @@ class _Seen:
     track: int
     frame: int
     person: PersonInput
+
+
+@dataclass(frozen=True)
+class FilteredMotionModel:
+    """A model with a filter behind it, for those that know nothing of time.
+
+    Attributes:
+        inner: the model.
+        options: of the filter.
+    """
+
+    inner: MotionModel
+    options: FilterOptions
+
+    @property
+    def body(self) -> BodyModel:
+        """The body of the parameters."""
+        return self.inner.body
+
+    @property
+    def needs_pictures(self) -> bool:
+        """As the model."""
+        return self.inner.needs_pictures
+
+    def about(self) -> dict[str, Any]:
+        """Metadata that say which model it is, how it is sampled and filtered."""
+        return self.inner.about() | {"filter": self.options.about()}
+
+    def can_use(self, track: Track) -> bool:
+        """As the model."""
+        return self.inner.can_use(track)
+
+    def motions(self, footage: Footage, tracks: Sequence[Track], camera: Pinhole) -> list[Motion3D]:
+        """Smoother motions of the model. Gaps are bridged before.
+
+        Raises:
+            UserError: as the model.
+        """
+        return [
+            Motion3D(filtered(motion.params, footage.fps, self.options), motion.deterministic)
+            for motion in self.inner.motions(footage, tracks, camera)
+        ]
 
 
 @dataclass(frozen=True)

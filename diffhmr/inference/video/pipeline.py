@@ -21,7 +21,7 @@ from diffhmr.inference.tracks import Track
 from diffhmr.inference.video.exports import Export, write_export, write_skeleton
 from diffhmr.inference.video.footage import Footage, count_frames, open_footage, parse_size, plain_footage
 from diffhmr.inference.video.initial import InitialMotion, read_initial
-from diffhmr.inference.video.motions import ClipMotionModel, FrameMotionModel, MotionModel
+from diffhmr.inference.video.motions import ClipMotionModel, FilteredMotionModel, FrameMotionModel, MotionModel
 from diffhmr.inference.video.pictures import write_overlay
 from diffhmr.inference.video.placing import camera_metadata, camera_of, can_be_placed, place_track
 from diffhmr.inference.video.result_files import ResultFolder
@@ -29,6 +29,7 @@ from diffhmr.inference.video.track_result import TrackResult, save_track
 from diffhmr.inference.video.tracking import chosen_tracks, tracks_from_detector, tracks_from_file
 from diffhmr.model_file import IMAGE_MODEL, is_of_format
 from diffhmr.motion_checkpoint import read_motion_metadata
+from diffhmr.motion_filter import FilterOptions, parse_filter
 from diffhmr.render.overlay import MeshRenderer, render_mesh
 
 ModelKind = Literal["diffmesh", "diffhmr"]
@@ -49,6 +50,7 @@ class VideoOptions:
         model: None for that of the checkpoint, or the clip model.
         checkpoint: None for the shipped one.
         initial: file with SMPL parameters of the track, for a checkpoint that refines them.
+        filter: what smooths the rotations over time; None: nothing.
         predict: hypotheses, sampler, seed, focal length, guidance.
         guided: a guidance was asked for, which models of clips do not know.
         exports: further files per track.
@@ -66,6 +68,7 @@ class VideoOptions:
     model: ModelKind | None = None
     checkpoint: Path | None = None
     initial: Path | None = None
+    filter: FilterOptions | None = None
     predict: PredictOptions = field(default_factory=lambda: PredictOptions(num_samples=1))
     guided: bool = False
     exports: tuple[Export, ...] = ()
@@ -104,6 +107,7 @@ def options_of(arguments: argparse.Namespace) -> VideoOptions:
         model=arguments.model,
         checkpoint=arguments.checkpoint,
         initial=arguments.initial,
+        filter=None if arguments.filter is None else parse_filter(arguments.filter),
         predict=PredictOptions(*numbers, max_batch=_FRAMES_AT_ONCE, guidance=arguments.guidance),
         guided=arguments.guided,
         exports=arguments.mesh,
@@ -215,11 +219,16 @@ def _people(
 
 
 def load_motion_source(options: VideoOptions, device: torch.device | str = "cpu") -> MotionModel:
-    """The model that is asked for; ``options.checkpoint`` alone says by itself which kind it is.
+    """The model that is asked for, with its filter; ``options.checkpoint`` alone says by itself which kind it is.
 
     Raises:
         UserError: the checkpoint or the parameters to be refined cannot be used, or do not go together.
     """
+    model = _load_model(options, device)
+    return model if options.filter is None else FilteredMotionModel(model, options.filter)
+
+
+def _load_model(options: VideoOptions, device: torch.device | str) -> MotionModel:
     kind = options.model
     if kind is None:
         pictures = options.checkpoint is not None and is_of_format(options.checkpoint, IMAGE_MODEL)

@@ -16,16 +16,15 @@ from diffhmr.errors import UserError
 from diffhmr.evaluation.clips.data import MeasuredClips, SequenceSet
 from diffhmr.evaluation.clips.predictors import (
     Filtered,
-    FilterOptions,
     Flipped,
     FrameByFrame,
     OfClips,
     mirrored,
     mirrored_params,
-    parse_filter,
 )
 from diffhmr.geometry.rotation import axis_angle_to_matrix, geodesic_distance
 from diffhmr.models.framewise import FramewiseModel
+from diffhmr.motion_filter import FilterOptions
 from tests.evaluation.moving_people import Oracle, evaluation_of, sequence
 
 
@@ -141,14 +140,6 @@ def test_the_filter_knows_the_frame_rate_of_each_sequence() -> None:
     alone = Filtered(Oracle(), FilterOptions())(SequenceSet([slow]).take([0]), 1, 0).params.rotations
     torch.testing.assert_close(both[1], alone[0])
     assert (both[0] - both[1]).abs().max() > 0.01
-
-
-def test_filters_in_words() -> None:
-    assert parse_filter("one-euro") == FilterOptions()
-    assert parse_filter("one-euro:0.5,2") == FilterOptions(0.5, 2.0)
-    for wrong in ("kalman", "one-euro:1", "one-euro:1,2,3", "one-euro:0,1", "one-euro:1,-1", "one-euro:a,b", ""):
-        with pytest.raises(UserError, match="is no filter; give one-euro"):
-            parse_filter(wrong)
 
 
 def test_models_of_pictures_need_points_of_coco() -> None:

@@ -20,8 +20,9 @@ from diffhmr.inference.predict import PredictOptions, sample_people, to_full_cam
 from diffhmr.inference.tracks import Track
 from diffhmr.inference.video.footage import Footage, open_footage
 from diffhmr.inference.video.initial import bridged
-from diffhmr.inference.video.motions import FrameMotionModel, track_span
+from diffhmr.inference.video.motions import FilteredMotionModel, FrameMotionModel, track_span
 from diffhmr.inference.video.placing import camera_of
+from diffhmr.motion_filter import FilterOptions, filtered
 from tests.inference.example_people import save_small_checkpoint, small_config
 from tests.inference.video.scenes import FOCAL, SIZE, KnowingModel, film, knowing, walk
 
@@ -151,6 +152,20 @@ def test_gaps_are_bridged_along_the_shortest_arcs() -> None:
     start = torch.eye(3).expand(1, 1, 1, 3, 3)
     middle = bridged(torch.cat([start, turned], dim=1), torch.tensor([0, 2]), 3)[0, 1, 0]
     assert torch.allclose(middle, axis_angle_to_matrix(torch.tensor([0.0, 0.0, 0.5])), atol=1e-6)
+
+
+def test_a_filter_behind_a_model(free_body: BodyModel, keypoint_model: LoadedModel) -> None:
+    raw = FrameMotionModel(keypoint_model, Path("model"), PredictOptions(num_samples=2, steps=3, guidance=0))
+    smooth = FilteredMotionModel(raw, FilterOptions(0.5, 0.1))
+    track = a_track(free_body, [2, 3, 4, 7, 8])  # with a gap
+    footage = replace(FOOTAGE, fps=12.0)
+    (before,), (after,) = (model.motions(footage, [track], CAMERA) for model in (raw, smooth))
+    expected = filtered(before.params, 12.0, FilterOptions(0.5, 0.1))
+    assert torch.equal(after.params.rotations, expected.rotations) and torch.equal(after.params.betas, expected.betas)
+    assert (after.params.rotations - before.params.rotations).abs().max() > 0.01
+    assert after.deterministic == before.deterministic
+    assert smooth.about() == raw.about() | {"filter": {"one-euro": {"min_cutoff": 0.5, "beta": 0.1}}}
+    assert smooth.body is raw.body and smooth.needs_pictures == raw.needs_pictures and smooth.can_use(track)
 
 
 def test_output_that_is_not_finite(toy_body: BodyModel) -> None:

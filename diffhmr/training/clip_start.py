@@ -10,8 +10,9 @@ from diffhmr.errors import UserError
 from diffhmr.models.diffmesh import DiffMesh
 from diffhmr.models.dstformer import DSTformer
 from diffhmr.models.motion_diffusion import MotionDiffusion
+from diffhmr.models.motion_heads import MotionBertAction
 from diffhmr.models.motion_refine import DiffMeshRefine
-from diffhmr.motion_checkpoint import MotionModel, load_motion_model
+from diffhmr.motion_checkpoint import MotionModel, load_motion_model, read_motion_metadata
 
 _log = logging.getLogger(__name__)
 
@@ -42,6 +43,12 @@ def load_start(path: Path, network: MotionModel, with_head: bool = True) -> None
     elif _alike(given, network):
         network.load_state_dict(given.state_dict())
         _log.info("starting with backbone and head of %s", path)
+        if isinstance(given, MotionBertAction) and "config" not in read_motion_metadata(path):
+            _log.warning(
+                "the weights of %s learned with confidences in COCO's order; here every joint has its own, to which "
+                "they must get used: measure official weights as they are, before a training",
+                path,
+            )
     else:
         _log.info("starting with the backbone of %s; its head is of another kind or size and is not used", path)
 

@@ -16,7 +16,7 @@ from diffhmr.config_clips import ClipExperimentConfig
 from diffhmr.datasets import build_action_dataset
 from diffhmr.errors import UserError
 from diffhmr.models.dstformer import DSTformer
-from diffhmr.motion_checkpoint import load_motion_model, read_motion_metadata
+from diffhmr.motion_checkpoint import load_motion_model, read_motion_metadata, save_motion_model
 from diffhmr.task_checkpoint import load_action_model, load_lifting_model
 from diffhmr.training.action_report import ActionReport
 from diffhmr.training.build import build_task
@@ -127,6 +127,18 @@ def test_tasks_start_from_pretraining(tmp_path: Path) -> None:
         network = trainer.model.network
         for name, value in (network if make is poses else network.backbone).state_dict().items():
             assert torch.equal(value, given.state_dict()[name]), name
+
+
+def test_imported_weights_of_actions_knew_other_confidences(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    own, config = run(actions(tmp_path / "own")), actions(tmp_path / "next")
+    imported = tmp_path / "imported.safetensors"
+    save_motion_model(imported, load_motion_model(own), {"body_name": "", "body_sha256": ""})
+    for start, with_head, warned in ((own, True, False), (imported, False, False), (imported, True, True)):
+        caplog.clear()
+        make_trainer(config.model_copy(update={"init": start, "init_head": with_head})).start()
+        assert ("confidences in COCO's order" in caplog.text) == warned, (start, with_head)
 
 
 def test_files_of_other_tasks_are_refused(tmp_path: Path) -> None:

@@ -207,10 +207,6 @@ class DataConfig(Section):
         return self
 
 
-DATASETS = ("synthetic",)
-"""Names of the data sets that can be evaluated by name."""
-
-
 class FittingConfig(Section):
     """Bodies fitted to 2D joints as supervision of labelled people without SMPL parameters, as in SPIN."""
 

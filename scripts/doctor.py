@@ -36,6 +36,7 @@ from diffhmr.body.joints import (
 from diffhmr.checkpoint import config_of, read_metadata
 from diffhmr.command_line import CommandParser, run_command
 from diffhmr.errors import UserError
+from diffhmr.evaluation.clips.protocols import CLIP_PROTOCOLS, ClipProtocol
 from diffhmr.evaluation.protocols import PROTOCOLS
 from diffhmr.evaluation.terms import EvaluationProtocol
 from diffhmr.evaluation.truth import genders_of
@@ -72,7 +73,7 @@ def wanted_files(root: Path, hub: Path) -> list[Wanted]:
     ]
 
 
-def _names(protocols: Iterable[EvaluationProtocol]) -> str:
+def _names(protocols: Iterable[EvaluationProtocol | ClipProtocol]) -> str:
     return ", ".join(protocol.name for protocol in protocols)
 
 
@@ -92,7 +93,8 @@ def _bodies(folder: Path) -> Iterator[Wanted]:
             older = f"the v1.0.0 neutral model is in the code package of {SMPLIFY_SITE} instead"
         else:
             older = '"version 1.0.0 for Python Users" there is read too'
-        measured = [protocol for protocol in PROTOCOLS.values() if gender in genders_of(protocol.truth_body)]
+        protocols = (*PROTOCOLS.values(), *CLIP_PROTOCOLS.values())
+        measured = [protocol for protocol in protocols if gender in genders_of(protocol.truth_body)]
         yield Wanted(
             "bodies",
             f"SMPL {gender}",
@@ -169,13 +171,14 @@ def _priors(folder: Path) -> Iterator[Wanted]:
 
 def _checkpoints(folder: Path) -> Iterator[Wanted]:
     shipped = {
-        "diffhmr_keypoints": "Diff-HMR from 2D keypoints: the model for photographs",
-        "diffhmr_synthetic": "Diff-HMR from the image, trained on synthetic people",
+        "diffhmr_keypoints": ("Diff-HMR from 2D keypoints: the model for photographs", inspect_checkpoint),
+        "diffhmr_synthetic": ("Diff-HMR from the image, trained on synthetic people", inspect_checkpoint),
+        "diffmesh_synthetic": ("motions from 2D keypoints: the model for videos", inspect_motion_checkpoint),
     }
-    for name, purpose in shipped.items():
+    for name, (purpose, inspect) in shipped.items():
         path = folder / f"{name}.safetensors"
         remedy = f"get it back with `git checkout {path}`, or train it: `python train.py --config configs/{name}.yaml`"
-        yield Wanted("checkpoints", path.name, purpose, remedy, (path,), inspect_checkpoint)
+        yield Wanted("checkpoints", path.name, purpose, remedy, (path,), inspect)
     spin = folder / "spin_imported.safetensors"
     yield Wanted(
         "checkpoints",
@@ -187,14 +190,16 @@ def _checkpoints(folder: Path) -> Iterator[Wanted]:
         inspect_checkpoint,
     )
     for path in matching(folder, r".+\.safetensors"):
-        if is_of_format(path, MOTION_MODEL) and path != spin:
-            purpose = "a network of clips of keypoints, for load_motion_model of diffhmr.motion_checkpoint"
-            yield Wanted("checkpoints", path.name, purpose, "import it again", (path,), inspect_motion_checkpoint)
-        elif path.stem.endswith("_imported") and path != spin:
+        if path.stem in shipped or path == spin:
+            continue
+        if is_of_format(path, MOTION_MODEL):
+            purpose = "a network of clips of keypoints, for --checkpoint, init and load_motion_model"
+            yield Wanted("checkpoints", path.name, purpose, "write it again", (path,), inspect_motion_checkpoint)
+        elif path.stem.endswith("_imported"):
             purpose = f"weights of another project: the start of a training, init={path}"
             remedy = f"`python -m scripts.import_checkpoint --from PROJECT FILE --out {path}`"
             yield Wanted("checkpoints", path.name, purpose, remedy, (path,), inspect_checkpoint)
-        elif path.stem not in shipped and path != spin:
+        else:
             purpose = "use it with --checkpoint"
             yield Wanted("checkpoints", path.name, purpose, "write it again", (path,), inspect_checkpoint)
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
 from diffhmr.datasets.clip_files.instavariety import read_instavariety
 from diffhmr.datasets.official_noise import read_confidences, read_displacements
 from diffhmr.errors import UserError
+from diffhmr.evaluation.clips.protocols import CLIP_PROTOCOLS
+from diffhmr.evaluation.tasks.protocols import TASK_PROTOCOLS
 from scripts.doctor_wanted import Details, Incomplete, Wanted
-from scripts.prepare_amass import SPLITS, TRAIN
+from scripts.prepare_amass import SPLITS, TRAIN, Amass
 from scripts.prepare_motion3d import MotionClips, read_meta
 
 GROUP = "clips"
@@ -36,11 +38,13 @@ _PICKLES = {
 def wanted_clips(data: Path) -> Iterator[Wanted]:
     """All files of clips below the folder ``data``."""
     for name, (purpose, page) in _PICKLES.items():
-        yield Wanted(GROUP, name, purpose, _download(page, data / name), (data / name,), inspect_pickle)
+        use = "; ".join(filter(None, (purpose, evaluation(protocols_of_clips(name)))))
+        yield Wanted(GROUP, name, use, _download(page, data / name), (data / name,), inspect_pickle)
     for split in (TRAIN, *SPLITS):
         path = data / MotionClips.name / "AMASS" / f"{split}.json"
-        command = f"`python -m scripts.prepare_motion3d --splits {split}`"
-        remedy = f"unpack the release of {MotionClips.source} into {data / 'raw' / MotionClips.name}, then {command}"
+        raw = data / "raw" / Amass.name
+        command = f"`python -m scripts.prepare_motion3d --root {raw} --splits {split}`"
+        remedy = f"unpack the release of {MotionClips.source} into {raw}, then {command}"
         if path.exists():
             remedy = f"if need be, delete {path} and make it again: {command}"
         name = path.relative_to(data).as_posix()
@@ -55,8 +59,23 @@ def wanted_clips(data: Path) -> Iterator[Wanted]:
         yield Wanted(GROUP, name, _PRETRAINING, _download(page, data / name), (data / name,), inspect)
 
 
+def protocols_of_clips(name: str) -> list[str]:
+    """The protocols for sequences, lifting and actions that read the file ``name`` below ``data/``."""
+    return [
+        protocol.name
+        for protocol in (*CLIP_PROTOCOLS.values(), *TASK_PROTOCOLS.values())
+        if name in protocol.files and not protocol.name.endswith("-free-body")
+    ]
+
+
+def evaluation(names: Sequence[str]) -> str:
+    """What the protocols ``names`` make of a file, in words; empty if there are none."""
+    return f"evaluation: {', '.join(names)}" if names else ""
+
+
 def _download(page: str, path: Path) -> str:
-    return f"download it as {page} says and put it at {path}"
+    source = page if page.endswith(path.suffix or "/") else f"it as {page} says"
+    return f"download {source} and put it at {path}"
 
 
 def inspect_pickle(path: Path) -> Details:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -16,9 +16,8 @@ import numpy as np
 from diffhmr.datasets.labels import Labels, read_labels
 from diffhmr.errors import UserError
 from diffhmr.evaluation.protocols import PROTOCOLS
-from diffhmr.evaluation.terms import EvaluationProtocol
 from diffhmr.fitting.fits import FitDictionary, Source
-from scripts.doctor_clips import wanted_clips
+from scripts.doctor_clips import evaluation, protocols_of_clips, wanted_clips
 from scripts.doctor_wanted import PROHMR_SITE, SPIN_FILES, Details, Finding, Incomplete, Wanted, matching
 from scripts.prepare_3dpw import ThreeDpw
 from scripts.prepare_amass import Amass, read_meta
@@ -153,20 +152,17 @@ def _label_files(data: Path, prepared: PreparedSet, split: Split) -> Iterator[Wa
     inspect = partial(inspect_label_file, dataset=prepared.name, split=split.name)
     for path in [*(found or useful[:1]), *others]:
         remedy = prepared.remedy(data, split, path)
-        served = [protocol for protocol in measured if path in copies or protocol.files[0] == plain.name]
-        purpose = "; ".join(filter(None, (split.use, _evaluation(served))))
+        served = [protocol.name for protocol in measured if path in copies or protocol.files[0] == plain.name]
+        served += protocols_of_clips(f"{prepared.name}/{path.name}")
+        purpose = "; ".join(filter(None, (split.use, evaluation(served))))
         if path in others:
             purpose = "pictures cut out for training; protocols want whole ones"
         yield Wanted("prepared data", f"{prepared.name}/{path.name}", purpose, remedy, (path,), inspect)
     # What is in the label files of other projects only.
     for path in sorted({folder / protocol.files[0] for protocol in measured} - {plain, *found}):
-        served = [protocol for protocol in measured if protocol.files[0] == path.name]
+        served = [protocol.name for protocol in measured if protocol.files[0] == path.name]
         remedy = f"take {path.name} of the data of ProHMR (fetch_data.sh of {PROHMR_SITE}) and put it at {path}"
-        yield Wanted("prepared data", f"{prepared.name}/{path.name}", _evaluation(served), remedy, (path,), inspect)
-
-
-def _evaluation(protocols: Sequence[EvaluationProtocol]) -> str:
-    return f"evaluation: {', '.join(protocol.name for protocol in protocols)}" if protocols else ""
+        yield Wanted("prepared data", f"{prepared.name}/{path.name}", evaluation(served), remedy, (path,), inspect)
 
 
 def inspect_label_file(path: Path, dataset: str, split: str) -> Details:

@@ -1,9 +1,10 @@
 """AMASS as clips of 3D motion to pretrain on: python -m scripts.prepare_motion3d --root RAW
 
-RAW is the folder of ``scripts.prepare_amass``, with the same splits. Writes ``AMASS/train/00000000.pkl`` and so on,
-clips of 243 frames that begin every 81, in MotionBERT's format ``{"data_input": None, "data_label": (243, 17, 3)}``
-(Zhu et al., ICCV 2023): the 17 joints of Human3.6M, x right, y down, z forward, 0.298 per metre. The last clip of a
-recording ends with it; one that is too short runs forwards and backwards in turns.
+RAW is a folder as for ``scripts.prepare_amass``, with the same splits: --root data/raw/amass, if it is there already.
+Writes ``AMASS/train/00000000.pkl`` and so on, clips of 243 frames that begin every 81, in MotionBERT's format
+``{"data_input": None, "data_label": (243, 17, 3)}`` (Zhu et al., ICCV 2023): the 17 joints of Human3.6M, x right, y
+down, z forward, 0.298 per metre. The last clip of a recording ends with it; one that is too short runs forwards and
+backwards in turns.
 
 With --smpl the joints are those of SMPL with the recording's gender and shape; else of the free body, in a shape that
 follows from the recording's name. Left out are recordings that are short, slower than --fps, or in which a joint jumps.

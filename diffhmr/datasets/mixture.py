@@ -163,7 +163,7 @@ class Mixture:
     """Training items of the label files of ``config``.
 
     Attributes:
-        members: the files; :class:`Targets` counts their rows on from one to the next.
+        members: the files; :class:`diffhmr.batch.Targets` counts their rows on from one to the next.
 
     Args:
         body: gives the camera of people with SMPL parameters.

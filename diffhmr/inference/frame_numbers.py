@@ -93,7 +93,8 @@ def align_frames(
         source: the file, for messages.
 
     Raises:
-        UserError: the file has more frames than the video, or lists fewer, or numbers that do not fit.
+        UserError: the file has over :data:`SLACK` frames more than the video, or lists over so many fewer, or its
+            numbers do not fit.
     """
     listed = numbers.people if numbers.listed is None else numbers.listed
     low, high = int(listed.min()), int(listed.max())

@@ -25,7 +25,7 @@ def dry_run(config: AnyExperiment) -> str:
     The step is run twice and the second one timed, because the first also sets up libraries and memory.
 
     Raises:
-        UserError: as :func:`diffhmr.training.run`, and when a loss is not finite in the first step.
+        UserError: as :func:`diffhmr.training.loop.run`, and when a loss is not finite in the first step.
     """
     with join_processes() as processes:
         trainer = Trainer(build_task(config, processes), processes)

@@ -58,7 +58,9 @@ class Piece:
 
 
 class Preparation(Protocol):
-    """What :func:`main` asks of a data set. A dataclass: its fields are the settings on which the labels depend.
+    """What :func:`scripts.preparation.job.main` asks of a data set.
+
+    A dataclass: its fields are the settings on which the labels depend.
 
     Attributes:
         name: of the data set and of the folders ``data/raw/NAME`` and ``data/NAME``.

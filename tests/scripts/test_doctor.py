@@ -153,8 +153,14 @@ def test_pose_priors(root: Path, hub: Path) -> None:
 
 
 def test_smpl_and_regressors_say_which_protocols_need_them(root: Path, hub: Path) -> None:
-    for gender, protocols in (("male", "3dpw-spin, 3dpw-prohmr, 3dpw-occ, emdb1-24"), ("neutral", "3dpw-neutral17")):
-        assert find(root, hub, f"SMPL {gender}").purpose.endswith(f"the truth of the protocols {protocols}")
+    neutral = ["3dpw-video-neutral17", "3dpw-video-neutral17-labels", "h36m-video-neutral17"]
+    wanted = {
+        "male": ["3dpw-spin", "3dpw-prohmr", "3dpw-occ", "emdb1-24", "3dpw-video-gendered14"],
+        "neutral": ["3dpw-neutral17", *(name for one in neutral for name in (one, f"{one}-clips16"))],
+    }
+    for gender, protocols in wanted.items():
+        named = find(root, hub, f"SMPL {gender}").purpose.partition("the truth of the protocols ")[2]
+        assert sorted(named.split(", ")) == sorted(protocols)
     assert "3dpw-prohmr" in find(root, hub, "SMPL_to_J19.pkl").purpose
 
 
@@ -173,6 +179,13 @@ def test_imported_checkpoints(root: Path, hub: Path, toy_body: BodyModel) -> Non
     assert finding.status == "found" and finding.details["model"] == "encoder only, imported from prohmr"
     assert "init=" in finding.purpose
     assert find(root, hub, "spin_imported.safetensors").status == "found"
+
+
+def test_every_shipped_checkpoint_is_missed_when_it_is_gone(root: Path, hub: Path) -> None:
+    for path in (doctor.ROOT / "data" / "checkpoints").glob("*_synthetic.safetensors"):
+        assert find(doctor.ROOT, hub, path.name).status == "found"
+        finding = find(root, hub, path.name)
+        assert finding.status == "missing" and f"configs/{path.stem}.yaml" in str(finding.remedy), path.name
 
 
 def test_a_network_of_clips(root: Path, hub: Path) -> None:

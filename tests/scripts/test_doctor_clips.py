@@ -27,6 +27,19 @@ def test_with_nothing_there_each_file_has_a_page_and_a_use(tmp_path: Path) -> No
         assert re.search("https?://", str(finding.remedy)) and str(tmp_path) in str(finding.remedy)
 
 
+def test_files_say_which_protocols_measure_on_them(tmp_path: Path) -> None:
+    found = findings(tmp_path)
+    for name, protocols in {
+        "mesh/mesh_det_pw3d.pkl": "3dpw-video-neutral17, 3dpw-video-neutral17-clips16",
+        "mesh/mesh_det_h36m.pkl": "h36m-video-neutral17, h36m-video-neutral17-clips16",
+        "motion3d/h36m_sh_conf_cam_source_final.pkl": "h36m-lifting",
+        "action/ntu60_hrnet.pkl": "ntu60-xsub, ntu60-xview",
+        "action/ntu120_hrnet.pkl": "ntu120-oneshot",
+    }.items():
+        assert found[name].purpose.endswith(f"); evaluation: {protocols}"), name
+    assert "evaluation:" not in found["mesh/mesh_det_coco.pkl"].purpose
+
+
 def test_files_that_are_there(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     frames = mesh_frames({"a": 4}, rng)

@@ -58,7 +58,10 @@ def test_with_nothing_there_each_file_has_a_page_a_use_and_a_command(tmp_path: P
     assert str(found["3dpw/occ.npz"].remedy).endswith("then `python -m scripts.prepare_3dpw --splits occ`")
     assert str(found["coco2017/val.npz"].remedy).endswith("`python -m scripts.prepare_coco --year 2017 --splits val`")
     assert str(found["h36m/train_crops.npz"].remedy).endswith("`python -m scripts.prepare_h36m --crops --splits train`")
-    assert found["3dpw/test.npz"].purpose == "evaluation: 3dpw-spin, 3dpw-prohmr, 3dpw-neutral17"
+    assert found["3dpw/test.npz"].purpose == (
+        "evaluation: 3dpw-spin, 3dpw-prohmr, 3dpw-neutral17, 3dpw-video-gendered14, 3dpw-video-neutral17-labels, "
+        "3dpw-video-neutral17-labels-clips16"
+    )
     # ProHMR's joints are in its own file only.
     assert found["3dpw/3dpw_test.npz"].purpose == "evaluation: 3dpw-prohmr-stored"
     assert "https://github.com/nkolot/ProHMR" in str(found["3dpw/3dpw_test.npz"].remedy)

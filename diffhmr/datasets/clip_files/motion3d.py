@@ -26,7 +26,7 @@ is something, else the second."""
 
 
 class MotionClips:
-    """The clips of a folder, read when they are needed; see :class:`LiftingSource`.
+    """The clips of a folder, read when they are needed; a ``LiftingSource`` of ``lifting_frames``.
 
     Args:
         path: the folder with one folder per split.

@@ -30,8 +30,8 @@ class LabelledSequence:
 
     Attributes:
         name: of the sequence and the person.
-        keypoints: ``[T, 17, 3]`` H36M-17 as in :class:`ClipBatch`.
-        rotations: ``[T, 24, 3, 3]`` as in :class:`ClipTargets`.
+        keypoints: ``[T, 17, 3]`` H36M-17 as in :class:`diffhmr.clip_batch.ClipBatch`.
+        rotations: ``[T, 24, 3, 3]`` as in :class:`diffhmr.clip_batch.ClipTargets`.
         betas: ``[10]``.
         valid: ``[T]`` bool, frames with labels.
         fps: frames per second.

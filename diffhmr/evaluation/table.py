@@ -38,7 +38,7 @@ def format_table(result: Mapping[str, Any]) -> str:
     of visible and invisible joints, the same as HuManiFlow counts (HuM), 2D error of the samples.
 
     Args:
-        result: as :func:`diffhmr.evaluation.run` returns it.
+        result: as :func:`diffhmr.evaluation.run.run` returns it.
     """
     groups = {"all": {"num_items": result["num_items"], **result["metrics"]}, **result["slices"]}
     groups = {name: group for name, group in groups.items() if group["num_items"] > 0}

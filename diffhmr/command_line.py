@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import difflib
+import errno
 import logging
 import os
 import re
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells count it: 128 + SIGINT."""
+
+_UNUSABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP)
+"""What is wrong with a path that the user gave, not with the program."""
 
 OUTPUT_CLOSED = 141
 """Exit code when nobody reads the output any more: 128 + SIGPIPE."""
@@ -72,9 +76,9 @@ def _with_negative_values(words: Sequence[str]) -> list[str]:
 def run_command(main: Callable[[], int | None]) -> int:
     """Run a command-line entry point and return its exit code.
 
-    0 for success (or what ``main`` returns), 2 with one line on stderr for a :class:`UserError` and when the memory or
-    the disk is full, 130 after Ctrl-C, 141 when the output was piped into something that has ended. Any other exception
-    is a defect of the program and keeps its traceback.
+    0 for success (or what ``main`` returns), 2 with one line on stderr for a :class:`UserError`, for a path that may
+    not be used, and when the memory or the disk is full, 130 after Ctrl-C, 141 when the output was piped into something
+    that has ended. Any other exception is a defect of the program and keeps its traceback.
     """
     _open_closed_streams()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
@@ -95,6 +99,8 @@ def run_command(main: Callable[[], int | None]) -> int:
             raise
         return OUTPUT_CLOSED
     except OSError as error:
+        if error.errno in _UNUSABLE and error.filename:
+            return _fail(f"error: cannot use {error.filename}: {error.strerror}; choose another path")
         if not is_disk_full(error):
             raise
         where = f" for {error.filename}" if error.filename else ""

@@ -49,6 +49,29 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def atomic_folder(folder: str | Path) -> Iterator[Path]:
+    """Yield a temporary folder beside ``folder``, which exists; its files move there when the block succeeds.
+
+    When it fails they vanish. Other files in ``folder`` stay.
+
+    Raises:
+        UserError: the folder beside it cannot be written.
+    """
+    folder = Path(folder)
+    try:
+        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(f"cannot write into {folder.parent}: {reason}; choose a folder you can write to") from error
+    try:
+        yield temporary
+        for path in sorted(temporary.iterdir()):
+            path.replace(folder / path.name)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
 def _put_in_place(temporary: Path, path: Path) -> None:
     # mkstemp creates private files; give the result the mode an ordinary write would have given it.
     umask = os.umask(0)
@@ -69,10 +92,13 @@ def is_disk_full(error: BaseException) -> bool:
 
 
 def remove_leftovers(path: str | Path) -> None:
-    """Delete the temporary files of writers of ``path`` that were killed; none may be at work."""
+    """Delete the temporary files and folders of writers of ``path`` that were killed; none may be at work."""
     path = Path(path)
     for temporary in path.parent.glob(f".{glob.escape(path.stem)}-????????{glob.escape(path.suffix)}"):
-        temporary.unlink()
+        if temporary.is_dir():
+            shutil.rmtree(temporary)
+        else:
+            temporary.unlink()
 
 
 def ensure_folder(path: str | Path) -> Path:
@@ -125,7 +151,8 @@ def require_file(path: str | Path, what: str, remedy: str) -> Path:
     """Return ``path`` if it is a file that is not empty.
 
     Raises:
-        UserError: "<what> not found: <path>; <remedy>", or the same for an empty file or a folder.
+        UserError: "<what> not found: <path>; <remedy>", or the same for an empty file, a folder, or a file
+            that may not be read.
     """
     path = Path(path)
     if not path.exists():
@@ -134,6 +161,8 @@ def require_file(path: str | Path, what: str, remedy: str) -> Path:
         raise UserError(f"{what} is not a file: {path}; {remedy}")
     if path.stat().st_size == 0:
         raise UserError(f"{what} is empty: {path}; {remedy}")
+    if not os.access(path, os.R_OK):
+        raise UserError(f"{what} may not be read: {path}; give yourself the permission")
     return path
 
 

@@ -56,6 +56,15 @@ def test_a_full_disk_is_no_defect(capsys: pytest.CaptureFixture[str]) -> None:
     )
 
 
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS, errno.ENAMETOOLONG])
+def test_a_path_that_may_not_be_used_is_no_defect(number: int, capsys: pytest.CaptureFixture[str]) -> None:
+    reason = os.strerror(number)
+    assert run_command(fail_with(OSError(number, reason, "a/b"))) == 2
+    assert capsys.readouterr().err == f"error: cannot use a/b: {reason}; choose another path\n"
+    with pytest.raises(OSError, match=reason):  # not about a path: a defect
+        run_command(fail_with(OSError(number, reason)))
+
+
 @pytest.mark.parametrize(
     "error",
     [

@@ -142,6 +142,8 @@ def bad_input(folder: Path, place: Path) -> dict[str, tuple[list[object], str]]:
         "no such track": ([*video, *good, "--track", "9"], "there is no track 9"),
         "track in words": ([*video, *good, "--track", "me"], "--track is 'me'"),
         "no video": (["--video", folder / "missing.mp4", *good], "video not found"),
+        "a name that is too long": (["--video", folder / f"{'x' * 300}.mp4", *good], "File name too long"),
+        "keypoints of too long a name": ([*video, "--keypoints", folder / f"{'x' * 300}.json"], "File name too long"),
         "text": (["--video", folder / "text.mp4", *good], "cannot be read as a video"),
         "cut off": (["--video", folder / "cut.mp4", *good], "cut off"),
         "empty": (["--video", folder / "empty.mp4", *good], "video is empty"),

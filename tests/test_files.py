@@ -15,6 +15,7 @@ import pytest
 
 from diffhmr.errors import UserError
 from diffhmr.files import (
+    atomic_folder,
     atomic_path,
     ensure_folder,
     ensure_writable,
@@ -130,6 +131,34 @@ def test_leftovers_of_killed_writers_are_removed(tmp_path: Path) -> None:
     assert sorted(tmp_path.iterdir()) == sorted(kept)
 
 
+def test_leftovers_of_killed_writers_of_folders_are_removed(tmp_path: Path) -> None:
+    folder = tmp_path / "meshes_obj"
+    folder.mkdir()
+    killed = tmp_path / ".meshes_obj-abcd_f12"
+    killed.mkdir()
+    (killed / "a").write_text("x")
+    with atomic_folder(folder) as temporary:
+        assert temporary.match(".meshes_obj-????????"), "the name that remove_leftovers looks for"
+    remove_leftovers(folder)
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_atomic_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "a"
+    folder.mkdir()
+    (folder / "own").write_text("own")
+    with atomic_folder(folder) as temporary:
+        (temporary / "one").write_text("1")
+        assert not (folder / "one").exists()
+    with pytest.raises(RuntimeError), atomic_folder(folder) as temporary:
+        (temporary / "one").write_text("2")
+        raise RuntimeError
+    assert {path.name: path.read_text() for path in folder.iterdir()} == {"own": "own", "one": "1"}
+    assert list(tmp_path.iterdir()) == [folder]
+    with pytest.raises(UserError, match="cannot write into"), atomic_folder(tmp_path / "absent" / "b"):
+        pass
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may write anywhere")
 def test_read_only_folder(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
@@ -147,7 +176,7 @@ def test_ensure_folder_creates_and_leaves_nothing(tmp_path: Path) -> None:
     assert ensure_folder(folder) == folder
 
 
-def test_require_file(tmp_path: Path) -> None:
+def test_require_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.bin"
     with pytest.raises(UserError, match=re.escape(f"thing not found: {path}; get it")):
         require_file(path, "thing", "get it")
@@ -158,6 +187,9 @@ def test_require_file(tmp_path: Path) -> None:
         require_file(path, "thing", "get it")
     path.write_bytes(b"x")
     assert require_file(str(path), "thing", "get it") == path
+    monkeypatch.setattr(os, "access", lambda *_: False)  # the superuser may read everything
+    with pytest.raises(UserError, match=re.escape(f"thing may not be read: {path}")):
+        require_file(path, "thing", "get it")
 
 
 def test_sha256_of_more_than_one_block(tmp_path: Path) -> None:

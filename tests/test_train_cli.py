@@ -203,8 +203,10 @@ def test_ctrl_c_with_a_worker_says_little_and_leaves_whole_files(tmp_path: Path)
     command = [sys.executable, "train.py", "--config", "configs/smoke.yaml", *settings]
     pipe = subprocess.PIPE
     with subprocess.Popen(
-        command, cwd=ROOT, env=ENVIRONMENT, stderr=pipe, text=True, start_new_session=True
-    ) as process:
+        command, cwd=ROOT, env=ENVIRONMENT, stderr=pipe, text=True, start_new_session=True,
+        # Where the tests run in the background of a shell, they ignore Ctrl-C, and so would their children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as process:  # fmt: skip
         assert process.stderr is not None
         for line in process.stderr:
             if "step 4/1000" in line:

@@ -142,6 +142,13 @@ def _first_number(numbers: FrameNumbers, low: int, high: int, num_frames: int | 
     if numbers.first is not None:
         return numbers.first
     unclear = num_frames is None or (numbers.listed is not None and high != num_frames - 1)
+    confirmed = num_frames is not None and high == num_frames - 1
+    if low == 1 and not unclear and not confirmed:
+        log.warning(
+            "%s: nobody is found in a frame 0, and frame 1 is taken as the second one of the video; if it is the "
+            "first, number the frames from 0",
+            source,
+        )
     if low > 1 or not unclear:
         return 0
     log.warning("%s: numbering from 1 is assumed: its frame 1 is taken as the first one of the video", source)

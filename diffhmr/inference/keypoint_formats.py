@@ -116,6 +116,8 @@ class _Table:
         if not is_person(person.get("category_id")):
             self.leave_out(person)
             return
+        if isinstance(key, float) and key.is_integer():  # tables with gaps make whole numbers so
+            key = int(key)
         if isinstance(key, bool) or not isinstance(key, str | int):
             self.wrong(f"the frame {str(key)[:40]} is neither a number nor a file name")
         points = self._rows(person.get(name), person.get("keypoint_scores"))
@@ -160,7 +162,8 @@ class _Table:
             self.wrong(f"{self.kind}: keypoints {' '.join(str(values).split())[:40]} are not a list of numbers")
         if beside is None:
             if rows.ndim == 2 and rows.shape[1] == 2:
-                return np.concatenate([rows, np.ones((len(rows), 1))], axis=1)
+                found = (rows != 0).any(axis=1, keepdims=True)  # (0, 0) is what detectors write of points not found
+                return np.concatenate([rows, found], axis=1)
             if rows.size == 0 or rows.size % 3 or (rows.ndim == 2 and rows.shape[1] != 3):
                 self.wrong(f"keypoints have {rows.size} numbers, expected x, y and confidence of every point")
             return rows.reshape(-1, 3)
@@ -181,9 +184,9 @@ class _Table:
         try:
             number = int(float(value))
         except (TypeError, ValueError, OverflowError):
-            number = MOST
-        if number >= MOST:
             self.wrong(f"the person {str(value)[:40]} is not a number: give people whole numbers")
+        if number >= MOST:
+            self.wrong(f"the number of the person {str(value)[:40]} is too large: give people numbers below {MOST}")
         self.tracked |= number > 0 or name != "idx"
         return max(number, UNNUMBERED)
 

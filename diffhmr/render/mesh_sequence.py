@@ -11,7 +11,7 @@ import torch
 
 from diffhmr.body.model import BodyModel
 from diffhmr.body.params import SmplParams
-from diffhmr.files import ensure_folder
+from diffhmr.files import atomic_folder, ensure_folder
 from diffhmr.render.mesh_files import write_mesh
 
 _CHUNK = 32  # frames whose meshes are in memory at once
@@ -29,8 +29,8 @@ def write_obj_sequence(
 ) -> list[Path]:
     """Write the body of each frame as ``folder/000012.obj``, metres, y up, as :func:`write_mesh` does.
 
-    The meshes are made a few at a time, so that memory does not grow with the number of frames, and a file is there
-    when it is complete. Frames that an earlier sequence left in the folder are removed first: two never mix.
+    The meshes are made a few at a time, so that memory does not grow with the number of frames, and beside the folder:
+    an earlier sequence in it goes when the new one is complete, and the two never mix.
 
     Args:
         folder: is created if needed.
@@ -47,13 +47,13 @@ def write_obj_sequence(
     if len(set(frame_numbers)) != len(frame_numbers) or min(frame_numbers, default=0) < 0:
         raise ValueError("frame numbers must differ and not be negative")
     folder = ensure_folder(folder)
-    for path in folder.iterdir():
-        if _FRAME_FILE.fullmatch(path.name) and path.is_file():
-            path.unlink()
-    written = []
-    for start in range(0, len(frame_numbers), _CHUNK):
-        numbers = frame_numbers[start : start + _CHUNK]
-        vertices = body(params.map(itemgetter(slice(start, start + len(numbers))))).vertices
-        for number, mesh in zip(numbers, vertices, strict=True):
-            written.append(write_mesh(folder / frame_file(number), mesh, body.faces))
-    return written
+    with atomic_folder(folder) as temporary:
+        for start in range(0, len(frame_numbers), _CHUNK):
+            numbers = frame_numbers[start : start + _CHUNK]
+            vertices = body(params.map(itemgetter(slice(start, start + len(numbers))))).vertices
+            for number, mesh in zip(numbers, vertices, strict=True):
+                write_mesh(temporary / frame_file(number), mesh, body.faces)
+        for path in folder.iterdir():
+            if _FRAME_FILE.fullmatch(path.name) and path.is_file():
+                path.unlink()
+    return [folder / frame_file(number) for number in frame_numbers]

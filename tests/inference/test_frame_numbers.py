@@ -91,7 +91,12 @@ def test_a_list_from_1_that_fits_no_length_is_told(caplog: pytest.LogCaptureFixt
     assert align_frames(FrameNumbers(numbers, numbers), 10, "file")[0].tolist() == list(range(8))
     assert "file: numbering from 1 is assumed" in caplog.text
     caplog.clear()
-    assert align_frames(FrameNumbers(numbers), 10, "file")[0].tolist() == list(range(1, 9)) and not caplog.text
+    assert align_frames(FrameNumbers(numbers), 10, "file")[0].tolist() == list(range(1, 9))
+    assert "file: nobody is found in a frame 0, and frame 1 is taken as the second" in caplog.text
+    caplog.clear()
+    align_frames(FrameNumbers(np.append(numbers, 9)), 10, "file")  # the last of ten frames is number 9
+    align_frames(FrameNumbers(numbers, first=0), 10, "file")
+    assert not caplog.text
 
 
 @pytest.mark.parametrize(

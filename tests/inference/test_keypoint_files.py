@@ -101,6 +101,11 @@ def test_points_without_confidences_are_certain_unless_they_are_at_the_origin(tm
     xy[3, 13] = 0
     (track,) = read_tracks(npy(tmp_path / "a.npy", xy), **VIDEO)
     assert track.points[3, 13].tolist() == [0, 0, 0] and track.points[4, 13, 2] == 1
+    people = one()[0, :, :, :2].copy()
+    people[3, 13] = 0
+    entries = [{"image_id": f"{frame}.jpg", "keypoints": points.tolist()} for frame, points in enumerate(people)]
+    (track,) = read_tracks(write(tmp_path / "a.json", entries), **VIDEO)
+    assert track.points[3, 13].tolist() == [0, 0, 0] and track.points[4, 13, 2] == 1
 
 
 def test_order_of_people_and_frames_does_not_matter(tmp_path: Path) -> None:

@@ -108,7 +108,7 @@ BAD: dict[str, tuple[Callable[[Path], Path], str]] = {
         lambda path: write(path, [dict(entry, image_id=10**30) for entry in flat(one())]),
         "is no frame number: number the frames from 0 or 1",
     ),
-    "a person far away": (lambda path: write(path, changed(idx=10**30)), "is not a number: give people whole numbers"),
+    "a person far away": (lambda path: write(path, changed(idx=10**30)), "is too large: give people numbers below"),
     "a number of 5000 digits": (lambda path: text(path, '[{"image_id": ' + "1" * 5000 + "}]"), "is not valid JSON"),
     "nothing within the picture's reach": (
         lambda path: write(path, [entry | {"keypoints": [1e200, 1e200, 1.0] * 26} for entry in flat(one())]),

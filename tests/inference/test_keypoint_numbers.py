@@ -91,6 +91,15 @@ def test_a_person_that_is_no_number(tmp_path: Path) -> None:
 # Frames
 
 
+def test_whole_numbers_may_be_written_as_decimals(tmp_path: Path) -> None:
+    entries = flat(two_people(COUNT))
+    numbered = [entry | {"image_id": float(entry["image_id"].removesuffix(".jpg"))} for entry in entries]
+    first, second = (read_tracks(write(tmp_path / f"{k}.json", some)) for k, some in enumerate((entries, numbered)))
+    assert [track.frames.tolist() for track in first] == [track.frames.tolist() for track in second]
+    with pytest.raises(UserError, match=r"the frame 0\.5 is neither a number nor a file name"):
+        read_tracks(write(tmp_path / "half.json", [entries[0] | {"image_id": 0.5}]))
+
+
 def test_gaps_are_marked_and_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     frames = [*range(10), *range(15, 20), *range(23, COUNT)]
     (track,) = read_tracks(write(tmp_path / "a.json", kept(flat(one()), frames)), **VIDEO)

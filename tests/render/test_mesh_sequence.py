@@ -51,6 +51,27 @@ def test_sequences_in_one_folder_do_not_mix(tmp_path: Path, free_body: BodyModel
     assert sorted(path.name for path in tmp_path.iterdir()) == ["000002.obj", "000009.obj", "chair.obj"]
 
 
+def test_what_breaks_off_leaves_the_earlier_sequence(
+    tmp_path: Path, free_body: BodyModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "meshes"
+    write_obj_sequence(folder, free_body, walk(3), range(3))
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    written = []
+
+    def interrupted(path: Path, *mesh: object) -> None:
+        written.append(path)
+        if len(written) == 2:
+            raise KeyboardInterrupt
+        path.write_text(f"{len(mesh)}")
+
+    monkeypatch.setattr(mesh_sequence, "write_mesh", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_obj_sequence(folder, free_body, walk(4), range(2, 6))
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert [path.name for path in tmp_path.iterdir()] == ["meshes"]
+
+
 def test_impossible_requests_are_refused(tmp_path: Path, free_body: BodyModel) -> None:
     for numbers in ([0], [0, 0], [-1, 0]):
         with pytest.raises(ValueError, match="frame numbers"):

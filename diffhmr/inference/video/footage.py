@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 
 USUAL_FPS = 30.0
 _FPS_RANGE = (1.0, 1000.0)
+_MOST_SHIFT = 0.1  # s
 _SLACK = 2  # containers and decoders disagree about the last frames
 _MOST_FRAMES = 10**8  # a header that announces more is damaged
 _MAX_SIDE = 16384
@@ -122,7 +123,8 @@ def open_footage(path: str | Path, fps: float | None = None) -> Footage:
     if first is None:
         raise UserError(f"no frame of the video {path} can be read: it is damaged or of an unknown format; {_REMEDY}")
     if fps is None and not (math.isfinite(rate) and _FPS_RANGE[0] <= rate <= _FPS_RANGE[1]):
-        log.warning("%s does not say its frame rate, %g per second is taken; see --fps", path, USUAL_FPS)
+        said = f"says {rate:g} frames per second" if math.isfinite(rate) and rate > 0 else "does not say its frame rate"
+        log.warning("%s %s, %g per second is taken; see --fps", path, said, USUAL_FPS)
         rate = USUAL_FPS
     known = math.isfinite(announced) and 0 < announced <= _MOST_FRAMES
     size = (int(first.shape[1]), int(first.shape[0]))
@@ -166,12 +168,27 @@ def count_frames(footage: Footage) -> Footage:
         UserError: there are fewer than two.
     """
     assert footage.path is not None
-    count = 0
+    times = []
     with _opened(footage.path) as video, progress(total=footage.announced, what="counting frames") as bar:
         while _grabbed(video):
-            count += 1
+            times.append(video.get(cv2.CAP_PROP_POS_MSEC) / 1000)
             bar.update()
-    return footage.counted(count)
+    _tell_uneven(footage, np.array(times))
+    return footage.counted(len(times))
+
+
+def _tell_uneven(footage: Footage, times: NDArray[np.float64]) -> None:
+    """A warning if frames at the ``times [T]`` in seconds are not where a constant frame rate would have them."""
+    if len(times) < 2 or not times[-1] > times[0]:  # some files have no times
+        return
+    shift = np.abs(times - np.linspace(times[0], times[-1], len(times))).max()
+    if shift > _MOST_SHIFT:
+        log.warning(
+            "%s: the frames are not evenly spaced in time, up to %.1f s from where a constant rate would have them; "
+            "here %g per second are taken, so speeds will be wrong; better convert it before the keypoints are found "
+            "(ffmpeg -i IN -vf fps=%d OUT)",
+            footage.path, shift, footage.fps, round(footage.fps),
+        )  # fmt: skip
 
 
 def watched(items: Iterable[_Item], total: int, what: str) -> Iterator[_Item]:

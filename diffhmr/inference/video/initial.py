@@ -26,6 +26,7 @@ from diffhmr.body.params import NUM_BETAS, SmplParams
 from diffhmr.errors import UserError
 from diffhmr.files import require_file, sha256_file
 from diffhmr.geometry.rotation import axis_angle_to_matrix, matrix_to_axis_angle
+from diffhmr.inference.frame_numbers import SLACK
 from diffhmr.inference.video.footage import Footage
 from diffhmr.motion.amass_layout import FRAMERATE_KEYS, UNREADABLE
 
@@ -48,6 +49,7 @@ class InitialMotion:
         frames: ``[N]`` numbers of the frames; None if the file does not number them.
         body_sha256: of the body that the betas belong to; None if the file does not say.
         track_id: of the track that the file is of; None if it does not say.
+        video_frames: number of frames of the video that the file is of; None if it does not say.
     """
 
     path: Path
@@ -56,6 +58,7 @@ class InitialMotion:
     frames: NDArray[np.int64] | None
     body_sha256: str | None
     track_id: int | None = None
+    video_frames: int | None = None
 
     def about(self) -> dict[str, Any]:
         """For the record."""
@@ -73,6 +76,12 @@ class InitialMotion:
             raise UserError(
                 f"{self.path} is of track {self.track_id}, but track {who} is chosen: choose the other one with "
                 "--track, or give the file of this one"
+            )
+        lengths = (footage.num_frames, footage.announced if footage.cut_off else footage.num_frames)
+        if self.video_frames is not None and min(abs(self.video_frames - length) for length in lengths) > SLACK:
+            raise UserError(
+                f"{self.path} is of a video of {self.video_frames} frames, but this one has {footage.num_frames}: give "
+                "the file of this video"
             )
         numbers = self._numbers(footage)
         inside = (numbers >= frames[0]) & (numbers <= frames[-1])
@@ -135,6 +144,7 @@ def read_initial(path: str | Path) -> InitialMotion:
         frames=_frame_numbers(arrays, len(poses), path),
         body_sha256=None if (body := _told(arrays, "body", "sha256")) is None else str(body),
         track_id=track if isinstance(track := _told(arrays, "track", "id"), int) else None,
+        video_frames=frames if isinstance(frames := _told(arrays, "video", "frames"), int) else None,
     )
 
 

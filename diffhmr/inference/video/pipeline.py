@@ -284,7 +284,9 @@ def _write(
     model: MotionModel,
     renderer: MeshRenderer,
 ) -> list[Path]:
-    stems = [place.stem(result.metadata["track"]["id"]) for result in results]
+    numbers = [result.metadata["track"]["id"] for result in results]
+    place.clean(numbers)
+    stems = [place.stem(number) for number in numbers]
     written = [path for stem, result in zip(stems, results, strict=True) for path in save_track(result, stem)]
     for kind in place.exports:
         written += [write_export(kind, stem, result, model.body) for stem, result in zip(stems, results, strict=True)]

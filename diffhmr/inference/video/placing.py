@@ -15,6 +15,7 @@ from diffhmr.body.joints import COCO17, H36M17, JOINT_SETS, SMPL24, JointSet
 from diffhmr.body.model import BodyModel
 from diffhmr.body.params import SmplParams
 from diffhmr.errors import UserError
+from diffhmr.inference.clear_points import clear_points
 from diffhmr.inference.predict import default_focal
 from diffhmr.inference.tracks import Track
 from diffhmr.inference.video.camera import Floats, Pinhole, fit_translations, reprojection_errors, tells_size
@@ -23,7 +24,6 @@ from diffhmr.inference.video.motions import Motion3D, track_span
 from diffhmr.inference.video.track_result import FORMAT, VERSION, TrackResult
 
 _FRAMES_AT_ONCE = 1024
-_POINTS_FOR_SIZE = 0.3
 
 
 def camera_of(footage: Footage, focal_px: float | None) -> Pinhole:
@@ -148,7 +148,7 @@ def reprojection_summary(errors: Floats, keypoints: Floats, frames: NDArray[np.i
         frames: ``[T]`` their numbers.
     """
     seen = np.isfinite(errors)
-    use = keypoints[seen, :, 2] >= np.minimum(_POINTS_FOR_SIZE, keypoints[seen, :, 2].max(axis=1, keepdims=True))
+    use = clear_points(keypoints[seen, :, 2])
     places = keypoints[seen, :, :2]
     high = np.where(use[..., None], places, -np.inf).max(axis=1)
     low = np.where(use[..., None], places, np.inf).min(axis=1)

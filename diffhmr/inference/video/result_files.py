@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from diffhmr.errors import UserError
-from diffhmr.files import ensure_folder
+from diffhmr.files import ensure_folder, remove_leftovers
 from diffhmr.inference.video.exports import Export
 
 _ENDINGS: dict[Export, str] = {"glb": ".glb", "bvh": ".bvh", "obj": "_obj"}
@@ -69,6 +69,11 @@ class ResultFolder:
             if target.exists() and target.is_dir() != target.name.endswith(_FOLDERS):
                 what = "folder" if target.is_dir() else "file"
                 raise UserError(f"cannot write {target}: a {what} of this name is there; choose another --out")
+
+    def clean(self, track_ids: Iterable[int]) -> None:
+        """Delete what killed runs left half written of the files of these tracks. No other run may be at work there."""
+        for target in self.targets(track_ids):
+            remove_leftovers(target)
 
     def left(self, written: Sequence[Path]) -> list[Path]:
         """Results of earlier runs in the folder that are not among those ``written`` now; inputs are none."""

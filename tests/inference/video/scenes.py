@@ -25,6 +25,7 @@ from diffhmr.geometry.rotation import axis_angle_to_matrix
 from diffhmr.inference.predict import PredictOptions
 from diffhmr.inference.video.motions import ClipMotionModel
 from diffhmr.models.clip_models import build_clip_model
+from diffhmr.models.clip_windows import WindowOptions
 from diffhmr.render.overlay import overlay
 from diffhmr.render.video_file import video_writer
 
@@ -110,6 +111,7 @@ class KnowingModel(nn.Module):
         super().__init__()
         self.anchor = nn.Parameter(torch.zeros(1))
         self.network = nn.Identity()
+        self.windows = WindowOptions(64, 16, "picture")
         self.seen: list[ClipBatch] = []
         self._truth = truth
         self._deterministic = deterministic

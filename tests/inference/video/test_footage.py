@@ -43,6 +43,7 @@ class FakeCapture:
     shapes: list[tuple[int, int]]
     announced = 0.0
     fps = 25.0
+    times: tuple[float, ...] = ()
 
     def __init__(self, _path: str) -> None:
         self.position = 0
@@ -53,6 +54,8 @@ class FakeCapture:
         return True
 
     def get(self, what: int) -> float:
+        if what == cv2.CAP_PROP_POS_MSEC:
+            return 1000 * self.times[self.position - 1] if self.times else 0.0
         return {cv2.CAP_PROP_FRAME_COUNT: self.announced, cv2.CAP_PROP_FPS: self.fps}[what]
 
     def grab(self) -> bool:
@@ -122,12 +125,28 @@ def test_the_container_is_not_believed(tmp_path: Path, fake: type[FakeCapture]) 
         assert (footage.announced, footage.num_frames, footage.cut_off) == (expected, 50, cut_off)
 
 
+def test_frames_that_are_not_evenly_spaced_are_told(
+    tmp_path: Path, fake: type[FakeCapture], caplog: pytest.LogCaptureFixture
+) -> None:
+    even = np.arange(50) / 25
+    rounded = np.round(even, 2)  # as containers with a coarse clock have them
+    pause = even + 0.25 * (np.arange(50) >= 25)
+    changing = np.concatenate([even[:25], even[25] + np.arange(25) / 12.5])
+    for times, shift in ((even, ""), (rounded + 3, ""), (pause, "0.1 s"), (changing, "0.5 s"), (0 * even, "")):
+        fake.times = tuple(times.tolist())
+        caplog.clear()
+        assert count_frames(open_footage(tmp_path / "fake.mp4")).num_frames == 50
+        assert (("not evenly spaced" in caplog.text) == bool(shift) and f"up to {shift}" in caplog.text) or not shift
+
+
 def test_frame_rates(tmp_path: Path, fake: type[FakeCapture], caplog: pytest.LogCaptureFixture) -> None:
     assert open_footage(tmp_path / "fake.mp4", 12.0).fps == 12
-    for rate in (0.0, float("nan"), 90000.0):
+    for rate, told in ((0.0, "does not say its frame rate"), (90000.0, "says 90000 frames per second")):
         fake.fps = rate
         caplog.clear()
-        assert open_footage(tmp_path / "fake.mp4").fps == 30 and "does not say its frame rate" in caplog.text
+        assert open_footage(tmp_path / "fake.mp4").fps == 30 and told in caplog.text
+    fake.fps = float("nan")
+    assert open_footage(tmp_path / "fake.mp4").fps == 30
     for wrong in (0.0, -5.0, float("inf"), float("nan"), 1e6):
         with pytest.raises(UserError, match="--fps is"):
             open_footage(tmp_path / "fake.mp4", wrong)

@@ -144,6 +144,21 @@ def test_the_file_of_another_track(tmp_path: Path) -> None:
         assert _read(tmp_path / "b.npz", **arrays, metadata=np.array(text)).of(FOOTAGE, ALL, 1).shape == (FRAMES,)
 
 
+def test_the_file_of_another_video(tmp_path: Path) -> None:
+    arrays = {"poses": np.zeros((4, 72)), "betas": np.zeros(10), "frames": np.arange(4)}
+    for frames, fits in ((FRAMES, True), (FRAMES + 2, True), (FRAMES + 3, False), (5, False), ("x", True)):
+        metadata = np.array(json.dumps({"video": {"frames": frames}}))
+        initial = _read(tmp_path / "a.npz", **arrays, metadata=metadata)
+        if fits:
+            assert initial.of(FOOTAGE, ALL, 1).shape == (FRAMES,)
+        else:
+            with pytest.raises(UserError, match=f"is of a video of {frames} frames, but this one has {FRAMES}: give"):
+                initial.of(FOOTAGE, ALL, 1)
+    cut = replace(FOOTAGE, num_frames=6, announced=FRAMES)
+    metadata = np.array(json.dumps({"video": {"frames": FRAMES}}))
+    assert _read(tmp_path / "a.npz", **arrays, metadata=metadata).of(cut, ALL[:6], 1).shape == (6,)
+
+
 def test_bad_files_get_a_line(tmp_path: Path) -> None:
     poses, betas = np.zeros((5, 72)), np.zeros(10)
     cases: dict[str, tuple[dict[str, Any], str]] = {

@@ -72,6 +72,25 @@ def test_what_a_model_of_clips_sees(toy_body: BodyModel) -> None:
     assert torch.equal(motion.params.rotations[0], truth.params.rotations)
 
 
+@pytest.mark.parametrize(("absent", "kept"), [(32, True), (33, False)])
+def test_gaps_longer_than_half_a_window_are_bridged(toy_body: BodyModel, absent: int, kept: bool) -> None:
+    """The model's window has 64 frames. What it says of a long gap comes from nothing."""
+    count = 20 + absent
+    truth = walk(toy_body, count)
+    track = a_track(toy_body, [*range(10), *range(10 + absent, count)])
+    source = knowing(truth.params, toy_body, PredictOptions(num_samples=2))
+    footage = replace(FOOTAGE, num_frames=count)
+    (motion,) = source.motions(footage, [track], CAMERA)
+    seen = [*range(10), *range(10 + absent, count)]
+    rotations = motion.params.rotations[0]
+    torch.testing.assert_close(rotations[seen], truth.params.rotations[seen])
+    assert torch.equal(rotations, truth.params.rotations) == kept
+    if not kept:
+        angle = geodesic_distance(rotations[9:-10], rotations[10:-9])
+        torch.testing.assert_close(angle, angle[:1].expand_as(angle), atol=2e-3, rtol=0)
+    torch.testing.assert_close(motion.params.betas[0], truth.params.betas)
+
+
 def test_a_person_keeps_its_seed_whoever_else_is_there(toy_body: BodyModel) -> None:
     truth = walk(toy_body, 12)
     source = knowing(truth.params, toy_body, PredictOptions(num_samples=1))

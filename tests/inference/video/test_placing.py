@@ -102,6 +102,11 @@ def test_errors_are_summed_up_by_hand() -> None:
     assert summary["mean"] == {"pixels": 3.0, "share_of_box": 0.03}
     assert summary["median"] == {"pixels": 2.0, "share_of_box": 0.02}
     assert summary["worst"] == {"frame": 10, "pixels": 6.0, "share_of_box": 0.06}
+    keypoints[:, 5] = 0
+    keypoints[..., 2] *= 0.2  # nothing is certain: then all that is seen says how large the person is
+    assert reprojection_summary(np.array([1.0, 2.0, np.nan, 6.0]), keypoints, np.array([7, 8, 9, 10]))["mean"] == {
+        "pixels": 3.0, "share_of_box": 0.03,
+    }  # fmt: skip
 
 
 def test_the_camera() -> None:

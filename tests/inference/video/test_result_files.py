@@ -141,3 +141,14 @@ def test_the_targets_are_what_is_written(tmp_path: Path) -> None:
     run = process_video(options, tmp_path / "out")
     place = ResultFolder(tmp_path / "out/walk", options.exports, True, ())
     assert sorted(place.targets([1])) == sorted(run.files) == sorted(place.path.iterdir())
+
+
+@pytest.mark.usefixtures("model")
+def test_what_a_killed_run_left_half_written_goes(tmp_path: Path) -> None:
+    folder = tmp_path / "out/walk"
+    (folder / ".track1_obj-a1b2c3d4").mkdir(parents=True)
+    (folder / ".track1_obj-a1b2c3d4/000000.obj").write_text("half")
+    for name in (".overlay-a1b2c3d4.mp4", ".track1-a1b2c3d4.npz", ".somebody's"):
+        (folder / name).write_text("half")
+    process_video(VideoOptions(tmp_path / "walk.mp4", tmp_path / "walk.json", exports=("obj",)), tmp_path / "out")
+    assert [path.name for path in folder.glob(".*")] == [".somebody's"]

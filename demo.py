@@ -33,7 +33,7 @@ def photos(arguments: argparse.Namespace) -> str:
     from diffhmr.checkpoint import load_checkpoint
     from diffhmr.inference.files import write_people
     from diffhmr.inference.people import PeopleSource, find_people, parse_box
-    from diffhmr.inference.predict import PredictOptions, choose_checkpoint, predict
+    from diffhmr.inference.predict import PredictOptions, choose_checkpoints, predict
     from diffhmr.render.opengl import choose_renderer
 
     numbers = (arguments.num_samples, arguments.steps, arguments.seed, arguments.focal_px)
@@ -45,19 +45,20 @@ def photos(arguments: argparse.Namespace) -> str:
     models: dict[Path, LoadedModel] = {}
     count = 0
     for people in find_people(arguments.image, source, device):
-        checkpoint = arguments.checkpoint or choose_checkpoint(people)
-        if checkpoint not in models:
-            models[checkpoint] = load_checkpoint(checkpoint, device)
-        loaded = models[checkpoint]
-        results = predict(loaded, people, options, checkpoint)
-        files = write_people(people, results, loaded.body, arguments.out, arguments.mesh, renderer)
-        encoder = loaded.config.model.encoder.kind
-        print(f"{people[0].photo.path}: {checkpoint} ({encoder} model), body: {loaded.body.name}")
-        for person, result in zip(people, results, strict=True):
-            print(f"  {report(person, result)}")
-        pictures = [path for path in files if path.suffix == ".png"]
-        print("\n".join(f"  {path}" for path in pictures))
-        print(f"  and {len(files) - len(pictures)} result and mesh files beside them")
+        groups = {arguments.checkpoint: people} if arguments.checkpoint else choose_checkpoints(people)
+        found: dict[int, PersonResult] = {}
+        for checkpoint, some in groups.items():
+            if checkpoint not in models:
+                models[checkpoint] = load_checkpoint(checkpoint, device)
+            loaded = models[checkpoint]
+            results = predict(loaded, some, options, checkpoint)
+            found |= {person.index: result for person, result in zip(some, results, strict=True)}
+            encoder = loaded.config.model.encoder.kind
+            print(f"{people[0].photo.path}: {checkpoint} ({encoder} model), body: {loaded.body.name}")
+            print("\n".join(f"  {report(person, found[person.index])}" for person in some))
+        results = [found[person.index] for person in people]
+        written = write_people(people, results, loaded.body, arguments.out, arguments.mesh, renderer)
+        print("\n".join(written.summary()))
         count += len(people)
     return f"people: {count}"
 

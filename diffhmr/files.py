@@ -137,14 +137,22 @@ def name_for_results(path: str | Path, rivals: Collection[str]) -> str:
     """Name of the folder for the results of an input: its own without the suffix, if that tells it from its neighbours.
 
     If a file with one of the suffixes ``rivals`` beside it has the same name otherwise, the suffix is kept:
-    ``clip_mp4``. Of a folder it is the whole name, also if it is given as ``.`` or ``..``.
+    ``clip_mp4``; so is that of a ``clip_mp4.avi`` beside them. Of a folder it is the whole name, also if it is given as
+    ``.`` or ``..``.
     """
     path = Path(path).absolute()
     if path.is_dir():
         return (path.resolve() if path.name == ".." else path).name or "root"
+    head, _, tail = path.stem.rpartition("_")
+    taker = path.with_name(f"{head}.{tail}") if head and tail else path
+    taken = taker.suffix.lower() in rivals and taker != path and taker.exists() and not _alone(taker, rivals)
+    own = _alone(path, rivals) and not taken and bool(path.stem.strip("."))
+    return path.stem if own else path.name.replace(".", "_")
+
+
+def _alone(path: Path, rivals: Collection[str]) -> bool:
     beside = path.parent.glob(glob.escape(path.stem) + ".*")
-    alone = not any(other.suffix.lower() in rivals and other.name != path.name for other in beside)
-    return path.stem if alone and path.stem.strip(".") else path.name.replace(".", "_")
+    return not any(other.suffix.lower() in rivals and other.name != path.name for other in beside)
 
 
 def require_file(path: str | Path, what: str, remedy: str) -> Path:

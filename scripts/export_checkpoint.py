@@ -28,6 +28,8 @@ def main() -> int:
     out: Path = arguments.out
     if out.suffix != ".safetensors":
         raise UserError(f"--out {out} should end in .safetensors")
+    if out.resolve() == arguments.checkpoint.resolve():
+        raise UserError(f"--out {out} is the checkpoint itself, which would lose precision; choose another name")
     config, step = _export(arguments.checkpoint, out)
     settings = out.with_suffix(".yaml")
     with atomic_path(settings) as temporary:

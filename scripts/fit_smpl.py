@@ -72,11 +72,11 @@ def main() -> int:
         if not people:
             continue
         results = fit_people(people, body, prior, initial, options)
-        files = write_people(people, results, body, arguments.out, arguments.mesh, renderer, sheets=False)
+        written = write_people(people, results, body, arguments.out, arguments.mesh, renderer, sheets=False)
         print(f"{people[0].photo.path}: body {body.name}")
         for person, result in zip(people, results, strict=True):
             print(f"  {report(person, result)}")
-        print(f"  {files[-1]}, and {len(files) - 1} files beside it")
+        print("\n".join(written.summary()))
         count += len(people)
     if not count:
         raise UserError(f"nobody in {arguments.keypoints} has enough keypoints for a fit; label more of them")

@@ -76,6 +76,9 @@ def test_bad_input_is_one_line_and_exit_code_2(
         ("--device", "gpu"): "unknown device 'gpu'",
         ("--num_samples", "3"): "did you mean --num-samples?",
         ("r.json",): "unrecognized arguments: r.json",
+        ("--out", checkpoint): "would overwrite an input; choose another name",
+        ("--dump", checkpoint): "would overwrite an input; choose another name",
+        ("--out", tmp_path / "r.safetensors"): "should end in .json",
         ("--out", tmp_path): "it is a folder; give the name of a file",
         ("--out", tmp_path / "file" / "r.json"): "cannot write to the folder",
     }

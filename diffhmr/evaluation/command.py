@@ -44,7 +44,18 @@ def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
             raise UserError(
                 f"--{name.replace('_', '-')} is for {others}, but --dataset is {arguments.dataset}; leave it out"
             )
+    _require_own_files(arguments)
     return arguments
+
+
+def _require_own_files(arguments: argparse.Namespace) -> None:
+    """What is written is no input, under whatever name it was given."""
+    inputs = [path for path in (arguments.checkpoint, arguments.data) if path is not None]
+    for option, path in (("--out", arguments.out), ("--dump", arguments.dump)):
+        if path is not None and any(path.resolve() == given.resolve() for given in inputs):
+            raise UserError(f"{option} {path} would overwrite an input; choose another name")
+    if arguments.out is not None and arguments.out.suffix != ".json" and not arguments.out.is_dir():
+        raise UserError(f"--out {arguments.out} should end in .json")
 
 
 def evaluate(arguments: argparse.Namespace) -> str:

@@ -197,7 +197,10 @@ class _Parser:
         return Annotation(box, keypoints)
 
     def _keypoints(self, values: NDArray[np.float64], flags: bool) -> Keypoints | None:
-        """From 51 numbers; the third of each point is COCO's v (0, 1, 2) or a score. None when no point is seen."""
+        """From 51 numbers; the third of each point is COCO's v (0, 1, 2) or a score. None when no point is seen.
+
+        Detectors write scores in the layout of annotations too: a person in whom one is neither 0, 1 nor 2 has scores.
+        """
         if values.size != NUM_KEYPOINTS * 3:
             raise UserError(
                 f"{self.path}: keypoints have {values.size} numbers, expected 17 COCO points of x, y, confidence"
@@ -207,7 +210,7 @@ class _Parser:
         labelled = confidence > 0
         if not labelled.any():
             return None
-        if flags or bool(np.isin(confidence, (0, 1, 2)).all() and (confidence == 2).any()):
+        if np.isin(confidence, (0, 1, 2)).all() and (flags or (confidence == 2).any()):
             confidence = np.select([confidence >= 2, confidence >= 1], [1.0, self.hidden_confidence], 0.0)
         points = keypoints_from_rows(table[:, :2], confidence).points
         points[labelled, :2] = table[labelled, :2]

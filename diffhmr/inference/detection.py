@@ -37,6 +37,7 @@ _MIN_PERSON_SCORE = 0.8
 # Keypoint R-CNN scores a point with a logit; below 2 Detectron does not draw it, and here it counts as unseen.
 _MIN_KEYPOINT_LOGIT = 2.0
 _HOG_MIN_HEIGHT = 640  # the HOG window is 128 px high: people in small pictures need enlarging
+_HOG_MAX_SCALE = 8  # of less there is nothing to see, and flat pictures would become huge
 _HOG_MIN_SCORE = 0.4
 _HOG_MAX_OVERLAP = 0.5
 
@@ -173,8 +174,10 @@ def find_with_hog(photo: Photo) -> list[Annotation]:
     """Boxes of upright people (Dalal and Triggs, "Histograms of Oriented Gradients for Human Detection", CVPR 2005)."""
     detector = cv2.HOGDescriptor()  # type: ignore[attr-defined, unused-ignore]
     detector.setSVMDetector(cv2.HOGDescriptor_getDefaultPeopleDetector())  # type: ignore[attr-defined, unused-ignore]
-    scale = _HOG_MIN_HEIGHT / min(photo.height, _HOG_MIN_HEIGHT)
+    scale = min(_HOG_MIN_HEIGHT / min(photo.height, _HOG_MIN_HEIGHT), _HOG_MAX_SCALE)
     size = (round(photo.width * scale), round(photo.height * scale))
+    if size[0] < detector.winSize[0] or size[1] < detector.winSize[1]:
+        return []
     grey = cv2.cvtColor(cv2.resize(photo.rgb, size, interpolation=cv2.INTER_LINEAR), cv2.COLOR_RGB2GRAY)
     boxes, scores = detector.detectMultiScale(grey, winStride=(8, 8), padding=(16, 16), scale=1.05)
     found = [(float(score), _trim(box) / scale) for box, score in zip(boxes, np.ravel(scores), strict=True)]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -31,6 +33,34 @@ SHOWN_HYPOTHESES = 9
 """The single answer and up to eight samples are shown in sheets and written as meshes."""
 
 _CELL = 256
+_NAMED = 6
+_RESULT = re.compile(
+    r"person\d+(_(answer|sample\d+|overlay|sheet|spread))?\.(npz|json|png|obj|glb|ply)|people_overlay\.png"
+)
+_TEMPORARY = re.compile(r"\.(.+)-.{8}(\.\w+)")
+
+
+@dataclass(frozen=True)
+class WrittenPeople:
+    """What there is of a photo.
+
+    Attributes:
+        files: that were written.
+        older: results of earlier runs in the same folder that were not written anew.
+    """
+
+    files: list[Path]
+    older: list[Path]
+
+    def summary(self) -> Iterator[str]:
+        """Lines for people."""
+        pictures = [path for path in self.files if path.suffix == ".png"]
+        yield from (f"  {path}" for path in pictures)
+        yield f"  and {len(self.files) - len(pictures)} result and mesh files beside them"
+        if self.older:
+            names = [path.name for path in self.older[:_NAMED]]
+            more = f" and {len(self.older) - _NAMED} more" if len(self.older) > _NAMED else ""
+            yield f"  beside them of an earlier run, not written anew: {', '.join(names)}{more}"
 
 
 def write_people(
@@ -41,8 +71,8 @@ def write_people(
     mesh: Literal["none", "obj", "glb", "ply"] = "none",
     renderer: MeshRenderer = render_mesh,
     sheets: bool = True,
-) -> list[Path]:
-    """Write what belongs to one photo into a sub-folder named after it; returns the paths of all files.
+) -> WrittenPeople:
+    """Write what belongs to one photo into a sub-folder named after it.
 
     Per person ``personI.npz`` and ``.json`` (see :mod:`diffhmr.inference.result`), ``personI_overlay.png``,
     ``personI_sheet.png``, ``personI_spread.png`` and with ``mesh`` ``personI_answer.*`` and ``personI_sample1.*`` to
@@ -63,6 +93,7 @@ def write_people(
     photo = people[0].photo
     assert all(person.photo is photo for person in people), "one photo at a time"
     place = ensure_folder(Path(folder) / name_for_results(photo.path, IMAGE_SUFFIXES))
+    _clean(place)
     faces = body.faces.cpu()
     written: list[Path] = []
     answers = []
@@ -76,7 +107,18 @@ def write_people(
     colours = torch.stack([person_colour(index) for index in range(len(people))])
     names = [str(person.index) for person in people] if len(people) > 1 else []
     picture = _on_photo(photo, torch.stack(answers), faces, results[0].intrinsic, colours, renderer, names)
-    return [*written, _write_png(place / "people_overlay.png", picture)]
+    written.append(_write_png(place / "people_overlay.png", picture))
+    known = {path.name for path in written}
+    older = [path for path in place.iterdir() if _RESULT.fullmatch(path.name) and path.name not in known]
+    return WrittenPeople(written, sorted(older))
+
+
+def _clean(place: Path) -> None:
+    """Delete what killed runs left half written."""
+    for path in place.glob(".*"):
+        name = _TEMPORARY.fullmatch(path.name)
+        if name is not None and _RESULT.fullmatch(f"{name[1]}{name[2]}"):
+            path.unlink()
 
 
 def write_person(
@@ -137,7 +179,7 @@ def _on_photo(
     scale = min(1.0, MAX_PICTURE / max(photo.width, photo.height))
     rgb, shrunk = photo.rgb, intrinsic
     if scale < 1:
-        size = (round(photo.width * scale), round(photo.height * scale))
+        size = (max(1, round(photo.width * scale)), max(1, round(photo.height * scale)))
         rgb = np.asarray(cv2.resize(photo.rgb, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
         shrunk = scale_intrinsics(intrinsic, size[0] / photo.width, size[1] / photo.height)
     return overlay(rgb, vertices, faces, shrunk, colours, renderer=renderer, names=names)

@@ -268,7 +268,18 @@ def _people_in(
     if boxes is None:
         people = keypoints or []
         return people, "annotation file" if any(person.box for person in people) else "extent of the keypoints"
-    return (boxes if keypoints is None else pair_keypoints(boxes, keypoints)), method
+    if keypoints is None:
+        return boxes, method
+    people = pair_keypoints(boxes, keypoints)
+    without = [str(index) for index, person in enumerate(people) if person.keypoints is None]
+    if without and keypoints and source.box is not None:
+        raise UserError(
+            f"{photo.path.name}: nobody in {source.keypoints} is where --box is: correct one (both are in pixels), or leave "
+            "it out"
+        )
+    if without and keypoints:
+        log.warning("%s: no keypoints lie in the boxes of person %s", photo.path.name, ", ".join(without))
+    return people, method
 
 
 def _box_of(person: Annotation) -> Box:

@@ -129,7 +129,9 @@ def native_messages() -> Iterator[list[str]]:
 def _decode(data: bytes, flags: int) -> NDArray[Any] | None:
     try:
         image = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), flags)
-    except cv2.error:
+    except cv2.error as error:
+        if error.code == cv2.Error.StsNoMem:
+            raise MemoryError(error.err) from error
         return None
     return None if image is None or image.size == 0 else image
 

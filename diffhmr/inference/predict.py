@@ -40,6 +40,7 @@ IMAGE_CHECKPOINT = REPOSITORY / "data/checkpoints/diffhmr_synthetic.safetensors"
 
 _MIN_SCALE = 0.02  # of a crop camera: at this s the crop would be 100 m wide
 _MIN_DISTANCE = 0.1  # metres between a body and the camera of the photo
+_MAX_FOCAL_PX = 1e9
 
 
 @dataclass(frozen=True)
@@ -65,13 +66,13 @@ class PredictOptions:
 
     def __post_init__(self) -> None:
         checks = {
-            "--num-samples": (self.num_samples, self.num_samples >= 1, "at least 1"),
+            "--num-samples": (self.num_samples, 1 <= self.num_samples < 2**31, "at least 1, and less than 2^31"),
             "--steps": (self.steps, self.steps is None or self.steps >= 1, "at least 1"),
             "--seed": (self.seed, self.seed >= 0, "0 or more"),
             "--focal-px": (
                 self.focal_px,
-                self.focal_px is None or (math.isfinite(self.focal_px) and self.focal_px > 0),
-                "a positive number of pixels",
+                self.focal_px is None or 0 < self.focal_px <= _MAX_FOCAL_PX,
+                f"a positive number of pixels, at most {_MAX_FOCAL_PX:g}",
             ),
             "--guidance": (
                 self.guidance, math.isfinite(self.guidance) and self.guidance >= 0, "0 or more"
@@ -83,21 +84,29 @@ class PredictOptions:
                 raise UserError(f"{name} is {value}: it has to be {range_}")
 
 
-def choose_checkpoint(people: Sequence[PersonInput]) -> Path:
-    """The shipped keypoint model if everybody has keypoints, else the image model.
+def choose_checkpoints(people: Sequence[PersonInput]) -> dict[Path, list[PersonInput]]:
+    """Which shipped model is for whom: that of keypoints for all who have some, that of images for the others.
+
+    Args:
+        people: those of one photo.
 
     Raises:
         UserError: the image model is needed and not there.
     """
-    if all(person.keypoints is not None for person in people):
-        return KEYPOINT_CHECKPOINT
-    if not IMAGE_CHECKPOINT.exists():
-        name = next(f"{person.photo.path.name}, person {person.index}" for person in people if person.keypoints is None)
+    without = [person for person in people if person.keypoints is None]
+    if without and not IMAGE_CHECKPOINT.exists():
         raise UserError(
-            f"{name} has no keypoints, and there is no image model at {IMAGE_CHECKPOINT}: give --keypoints (or --boxes "
-            "with keypoints), or --checkpoint with an image model of your own"
+            f"{without[0].photo.path.name}, person {without[0].index} has no keypoints, and there is no image model at "
+            f"{IMAGE_CHECKPOINT}: give --keypoints (or --boxes with keypoints), or --checkpoint with an image model of "
+            "your own"
         )
-    return IMAGE_CHECKPOINT
+    if 0 < len(without) < len(people):
+        log.warning(
+            "%s: of person %s there are no keypoints: the image model is used, which is less accurate",
+            without[0].photo.path.name, ", ".join(str(person.index) for person in without),
+        )  # fmt: skip
+    groups = {KEYPOINT_CHECKPOINT: [person for person in people if person.keypoints is not None]}
+    return {path: some for path, some in (groups | {IMAGE_CHECKPOINT: without}).items() if some}
 
 
 def default_focal(width: int, height: int) -> float:

@@ -92,11 +92,16 @@ def _find_start(folder: Path, config: AnyExperiment, resume: bool) -> TrainingSt
     used = folder.exists() and any(folder.iterdir())
     if not resume:
         if used:
-            raise UserError(f"{folder} is not empty; continue that run with --resume or choose another name")
+            raise UserError(
+                f"{folder} is not empty; continue that run with --resume or choose another name"
+                f"{_delete_hint(folder)}"
+            )
         return None
     state = load_state(folder / STATE_FILE) if (folder / STATE_FILE).exists() else None
     if state is not None:
         _require_same(state.config, config, folder)
+    elif (folder / MODEL_FILE).exists() or (folder / BEST_FILE).exists():
+        raise UserError(f"{folder} has a model, but no {STATE_FILE} from which it could go on; choose another name")
     elif (folder / CONFIG_FILE).exists():
         _require_same(load_config(folder / CONFIG_FILE), config, folder)
     elif used:
@@ -104,6 +109,13 @@ def _find_start(folder: Path, config: AnyExperiment, resume: bool) -> TrainingSt
     if state is None:
         _log.info("no checkpoint in %s yet: starting at step 0", folder)
     return state
+
+
+def _delete_hint(folder: Path) -> str:
+    """What else can be done about a run that stopped before it had anything to lose."""
+    lost = any((folder / name).exists() for name in (STATE_FILE, MODEL_FILE, BEST_FILE))
+    started = (folder / CONFIG_FILE).exists()
+    return ", or delete the folder, whose run reached no checkpoint" if started and not lost else ""
 
 
 def _require_same(old: AnyExperiment, new: AnyExperiment, folder: Path) -> None:
@@ -115,7 +127,7 @@ def _require_same(old: AnyExperiment, new: AnyExperiment, folder: Path) -> None:
     if changed:
         raise UserError(
             f"the run in {folder} has other settings: {', '.join(changed)}; resume it with {folder / CONFIG_FILE}, or "
-            "choose another name"
+            f"choose another name{_delete_hint(folder)}"
         )
     if new.train.decay == "cosine" and new.train.steps != old.train.steps:
         _log.warning(

@@ -43,6 +43,14 @@ def test_coco_annotations(tmp_path: Path) -> None:
     assert read_annotations(path).people(Path("c.jpg"), False) == []
 
 
+def test_scores_in_the_layout_of_annotations(tmp_path: Path) -> None:
+    scores = [value if index % 3 < 2 else 0.1 + index / 100 for index, value in enumerate(POINTS)]
+    path = coco_file(tmp_path / "c.json", {"a.jpg": [{"bbox": [1, 2, 30, 40], "keypoints": scores}]})
+    keypoints = read_annotations(path).people(Path("a.jpg"), False)[0].keypoints
+    assert keypoints is not None and keypoints.labelled.all()
+    np.testing.assert_allclose(keypoints.points[:, 2], scores[2::3])
+
+
 def test_a_hidden_point_without_confidence_is_still_labelled(tmp_path: Path) -> None:
     path = coco_file(tmp_path / "c.json", {"a.jpg": [{"keypoints": [*POINTS[:2], 1, *POINTS[3:]]}]})
     keypoints = read_annotations(path, hidden_confidence=0.0).people(Path("a.jpg"), True)[0].keypoints

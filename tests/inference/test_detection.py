@@ -95,6 +95,12 @@ def test_people_are_counted_from_the_left(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not hasattr(cv2, "HOGDescriptor"), reason="this OpenCV has no HOG people detector")
+@pytest.mark.parametrize(("width", "height"), [(1, 500), (2, 3000), (500, 1), (3000, 2)])
+def test_hog_sees_nobody_in_slivers(width: int, height: int) -> None:
+    picture = np.random.default_rng(0).integers(0, 255, (height, width, 3)).astype(np.uint8)
+    assert find_with_hog(Photo(Path("a.png"), picture)) == []
+
+
 def test_hog_finds_a_standing_figure_and_nobody_in_stripes(tmp_path: Path) -> None:
     assert find_with_hog(striped_photo(tmp_path / "a.png")) == []
     figure = standing_figure()

@@ -8,8 +8,9 @@ import pytest
 
 from diffhmr.body.model import BodyModel
 from diffhmr.errors import UserError
+from diffhmr.files import name_for_results
 from diffhmr.inference.files import MAX_PICTURE, write_people
-from diffhmr.inference.photo import Photo
+from diffhmr.inference.photo import IMAGE_SUFFIXES, Photo
 from diffhmr.inference.predict import PredictOptions, predict
 from diffhmr.inference.result import load_result
 from tests.inference.example_people import perfect, true_body
@@ -24,7 +25,7 @@ def test_everything_is_written(tmp_path: Path, free_body: BodyModel) -> None:
     truths = [true_body(free_body, shared, 400, seed) for seed in (0, 1)]
     people = [truth.person for truth in truths]
     results = predict(perfect(free_body, truths), people, PredictOptions(num_samples=10, focal_px=400), "x")
-    written = write_people(people, results, free_body, tmp_path / "out", "ply")
+    written = write_people(people, results, free_body, tmp_path / "out", "ply").files
     assert sorted(written) == sorted(path for path in (tmp_path / "out").rglob("*") if path.is_file())
     meshes = ["_answer.ply", *(f"_sample{k}.ply" for k in range(1, 9))]
     ends = [".json", ".npz", "_overlay.png", "_sheet.png", "_spread.png", *meshes]
@@ -35,14 +36,43 @@ def test_everything_is_written(tmp_path: Path, free_body: BodyModel) -> None:
     assert len(load_result(tmp_path / "out/a/person1.npz")) == 10
 
 
+def test_what_earlier_runs_left_is_told_and_what_killed_ones_left_goes(tmp_path: Path, free_body: BodyModel) -> None:
+    folder = tmp_path / "out" / "a"
+    folder.mkdir(parents=True)
+    older = ["person0_sample7.obj", "person3.npz", "person3_sheet.png"]
+    half = [".person0_sample1-a1b2c3d4.obj", ".person0-abcd_fgh.npz"]
+    for name in (*older, *half, "notes.txt", "person0.npz", ".own-12345678"):
+        (folder / name).write_text("old")
+    truth = true_body(free_body, photo("a.jpg"), 400, 0)
+    results = predict(perfect(free_body, [truth]), [truth.person], PredictOptions(num_samples=1, focal_px=400), "x")
+    written = write_people([truth.person], results, free_body, tmp_path / "out")
+    assert [path.name for path in written.older] == older
+    assert all((folder / name).read_text() == "old" for name in older)
+    assert f"earlier run, not written anew: {', '.join(older)}" in "\n".join(written.summary())
+    assert [path.name for path in folder.glob(".*")] == [".own-12345678"]
+    again = write_people([truth.person], results, free_body, tmp_path / "fresh")
+    assert not again.older and "earlier run" not in "\n".join(again.summary())
+
+
+def test_very_flat_pictures(tmp_path: Path, free_body: BodyModel) -> None:
+    for width, height in ((4 * MAX_PICTURE, 1), (1, 4 * MAX_PICTURE)):
+        truth = true_body(free_body, photo("flat.png", width, height), 400, 0)
+        results = predict(perfect(free_body, [truth]), [truth.person], PredictOptions(num_samples=1), "x")
+        write_people([truth.person], results, free_body, tmp_path, sheets=False)
+        picture = cv2.imread(str(tmp_path / "flat/people_overlay.png"))
+        assert picture is not None and sorted(picture.shape[:2]) == [1, MAX_PICTURE]
+
+
 def test_pictures_of_the_same_name_do_not_share_a_folder(tmp_path: Path, free_body: BodyModel) -> None:
-    for name in ("a.jpg", "a.png", "a.json"):
+    pictures = ("a.jpg", "a.png", "a_jpg.png")
+    for name in (*pictures, "a.json", "b_png.jpg"):
         (tmp_path / name).touch()
-    for name in ("a.jpg", "a.png"):
+    assert name_for_results(tmp_path / "b_png.jpg", IMAGE_SUFFIXES) == "b_png"
+    for name in pictures:
         truth = true_body(free_body, photo(str(tmp_path / name)), 400, 0)
         results = predict(perfect(free_body, [truth]), [truth.person], PredictOptions(num_samples=1), "x")
         write_people([truth.person], results, free_body, tmp_path / "out")
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a_jpg", "a_png"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a_jpg", "a_jpg_png", "a_png"]
 
 
 def test_an_overlay_shows_one_person_and_everybody(tmp_path: Path, free_body: BodyModel) -> None:

@@ -121,6 +121,18 @@ def test_keypoints_go_to_the_box_they_fit() -> None:
     assert [person.keypoints for person in paired] == [right, None, left]
 
 
+def test_boxes_without_keypoints_of_their_own_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    striped_photo(tmp_path / "a.png")
+    flat = np.concatenate([GRID, np.full((17, 1), 2.0)], axis=1).ravel().tolist()
+    keypoints = coco_file(tmp_path / "k.json", {"a.png": [{"keypoints": flat}]})
+    boxes = coco_file(tmp_path / "b.json", {"a.png": [{"bbox": [50, 10, 60, 100]}, {"bbox": [0, 0, 20, 20]}]})
+    ((first, second),) = find_people(tmp_path / "a.png", PeopleSource(boxes=boxes, keypoints=keypoints))
+    assert first.keypoints is not None and second.keypoints is None
+    assert "a.png: no keypoints lie in the boxes of person 1" in caplog.text
+    with pytest.raises(UserError, match=r"a\.png: nobody in .*k\.json is where --box is"):
+        list(find_people(tmp_path / "a.png", PeopleSource(box=(0, 0, 20, 20), keypoints=keypoints)))
+
+
 @pytest.mark.parametrize("points", [GRID / 160, GRID + 300, np.full((17, 2), 70.0)])
 def test_keypoints_that_cannot_be_pixels_of_the_person(tmp_path: Path, points: np.ndarray) -> None:
     striped_photo(tmp_path / "a.png")

@@ -19,7 +19,7 @@ from diffhmr.inference.photo import Photo
 from diffhmr.inference.predict import (
     KEYPOINT_CHECKPOINT,
     PredictOptions,
-    choose_checkpoint,
+    choose_checkpoints,
     default_focal,
     predict,
     reprojection,
@@ -155,6 +155,8 @@ def test_options_out_of_range() -> None:
         ({"num_samples": 0}, "--num-samples"),
         ({"steps": 0}, "--steps"),
         ({"seed": -1}, "--seed"),
+        ({"num_samples": 10**20}, "--num-samples"),
+        ({"focal_px": 1e20}, "--focal-px"),
         ({"focal_px": 0.0}, "--focal-px"),
         ({"focal_px": float("nan")}, "--focal-px"),
         ({"guidance": -1.0}, "--guidance"),
@@ -165,16 +167,21 @@ def test_options_out_of_range() -> None:
             PredictOptions(**changes)
 
 
-def test_the_default_checkpoint_follows_the_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_default_checkpoint_follows_the_input_of_each_person(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     people = some_people(2)
-    assert choose_checkpoint(people) == KEYPOINT_CHECKPOINT
+    assert choose_checkpoints(people) == {KEYPOINT_CHECKPOINT: people}
     mixed = [people[0], dataclasses.replace(people[1], keypoints=None)]
     image_model = tmp_path / "image.safetensors"
     monkeypatch.setattr(predict_module, "IMAGE_CHECKPOINT", image_model)
     with pytest.raises(UserError, match="person 1 has no keypoints, and there is no image model"):
-        choose_checkpoint(mixed)
+        choose_checkpoints(mixed)
     image_model.touch()
-    assert choose_checkpoint(mixed) == image_model
+    assert choose_checkpoints(mixed) == {KEYPOINT_CHECKPOINT: mixed[:1], image_model: mixed[1:]}
+    assert "of person 1 there are no keypoints: the image model is used" in caplog.text
+    caplog.clear()
+    assert choose_checkpoints(mixed[1:]) == {image_model: mixed[1:]} and not caplog.text
 
 
 def test_guidance_pulls_the_hypotheses_to_the_keypoints(keypoint_model: LoadedModel) -> None:

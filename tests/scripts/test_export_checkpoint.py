@@ -78,5 +78,7 @@ def test_models_of_clips(tmp_path: Path, free_body: BodyModel, monkeypatch: pyte
 def test_bad_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert call(monkeypatch, tmp_path / "none.safetensors", "--out", tmp_path / "a.safetensors") == 2
     assert "not found" in capsys.readouterr().err
+    assert call(monkeypatch, tmp_path / "a.safetensors", "--out", tmp_path / "b" / ".." / "a.safetensors") == 2
+    assert "is the checkpoint itself, which would lose precision" in capsys.readouterr().err
     assert call(monkeypatch, tmp_path / "none.safetensors", "--out", tmp_path / "a.pt") == 2
     assert "should end in .safetensors" in capsys.readouterr().err

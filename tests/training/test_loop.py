@@ -220,6 +220,8 @@ def test_resume_names_the_settings_that_changed(tmp_path: Path, monkeypatch: pyt
         with pytest.raises(UserError, match=r"other settings: train\.lr, data\.occluder;") as caught:
             run(changed, resume=True)
         assert "log_every" not in str(caught.value)
+        nothing_to_lose = not (tmp_path / "run" / "state.pt").exists()
+        assert ("or delete the folder, whose run reached no checkpoint" in str(caught.value)) == nothing_to_lose
         run_until(config, 5, monkeypatch)
 
 

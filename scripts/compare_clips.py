@@ -55,8 +55,8 @@ class Group:
 
 
 def is_of_clips(run: Run) -> bool:
-    """The file is an evaluation over sequences."""
-    return "sequences" in run.content
+    """The file is an evaluation of meshes over sequences; those of lifting have sequences too, but no samples."""
+    return "sequences" in run.content and "num_samples" in run.content
 
 
 def clip_comparison(runs: Sequence[Run], how: str) -> str:

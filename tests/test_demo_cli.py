@@ -204,7 +204,8 @@ def bad_people(folder: Path) -> dict[str, tuple[list[str | Path], str]]:
     }  # fmt: skip
     keypoints = {"sixteen": "have 48 numbers, expected 17", "unseen": "neither bbox nor",
                  "missing": "not found",
-                 "elsewhere": "is where --box is: correct one (both are in pixels)", "shares": "is where --box is: correct one (both are in pixels)"}  # fmt: skip
+                 "elsewhere": "is where --box is: correct one (both are in pixels)",
+                 "shares": "is where --box is: correct one (both are in pixels)"}  # fmt: skip
     on_box = ["--box", "90,90,200,480"]
     return (
         {f"box {box}": (["--box", box], reason) for box, reason in boxes.items()}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections import Counter
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -24,7 +26,7 @@ class MotionFolder:
     """Pieces of recorded motions, every second of which is equally likely.
 
     With at least 20 files the splits share none of them: four fifths are for training, a tenth each for validation and
-    test, by the checksum of the name. With fewer all splits draw from all files.
+    test, by the checksum of the name; each has one at least. With fewer all splits draw from all files.
 
     Args:
         folder: with files in the layout of AMASS, at any depth.
@@ -38,9 +40,8 @@ class MotionFolder:
     def __init__(self, folder: Path, split: str, fps: float) -> None:
         files = _read_folder(folder.resolve(), fps)
         shared = len(files) < _MIN_FILES
-        self._motions = [motion for name, motion in files if shared or _share(name) in _SHARES[split]]
-        if not self._motions:
-            raise UserError(f"no file of {folder} falls to the split {split}: add files, or rename some")
+        splits = _splits([name for name, _ in files])
+        self._motions = [motion for name, motion in files if shared or splits[name] == split]
         self._starts = np.cumsum([len(motion.position) for motion in self._motions])
 
     def __len__(self) -> int:
@@ -85,8 +86,17 @@ class _Compact:
         return matrices
 
 
-def _share(name: str) -> int:
-    return hashlib.sha256(name.encode()).digest()[0] % 10
+def _splits(names: Sequence[str]) -> dict[str, str]:
+    """The split of each file. Where chance leaves one empty, it gets a file of the largest: the first by checksum."""
+    digests = {name: hashlib.sha256(name.encode()).digest() for name in names}
+    of_share = {share: split for split, shares in _SHARES.items() for share in shares}
+    splits = {name: of_share[digest[0] % 10] for name, digest in digests.items()}
+    for split in _SHARES:
+        counts = Counter(splits.values())
+        if len(names) >= _MIN_FILES and not counts[split]:
+            donor = counts.most_common(1)[0][0]
+            splits[min((name for name in names if splits[name] == donor), key=lambda name: digests[name])] = split
+    return splits
 
 
 # Training builds its validation data again and again; the folder is read once.

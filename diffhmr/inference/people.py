@@ -274,8 +274,8 @@ def _people_in(
     without = [str(index) for index, person in enumerate(people) if person.keypoints is None]
     if without and keypoints and source.box is not None:
         raise UserError(
-            f"{photo.path.name}: nobody in {source.keypoints} is where --box is: correct one (both are in pixels), or leave "
-            "it out"
+            f"{photo.path.name}: nobody in {source.keypoints} is where --box is: correct one (both are in pixels), or "
+            "leave it out"
         )
     if without and keypoints:
         log.warning("%s: no keypoints lie in the boxes of person %s", photo.path.name, ", ".join(without))

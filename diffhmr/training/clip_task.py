@@ -83,7 +83,7 @@ class ClipParts(Generic[Model, Batch]):
         model: learns.
         dataset: the training items. Training takes item i of step n as number ``n * batch_size + i`` modulo its length:
             a data set whose items depend on the progress has at least as many as the run takes.
-        make_report: called when something is to be reported for the first time, in the main process only.
+        make_report: called before the first step, in the main process only.
         criterion: which of the report's scores chooses the best model.
         set_statistics: gives the model the statistics of the training data before its first step, or None.
         predicts_body: SMPL parameters come out, and the model file names the body that they belong to.
@@ -103,18 +103,19 @@ class ClipTask(Generic[Model, Batch]):
     Args:
         setting: what the parts were built from.
         parts: of the task.
-        device: of the process.
+        processes: this process among those of the run.
     """
 
     items = "clips"
 
-    def __init__(self, setting: ClipSetting, parts: ClipParts[Model, Batch], device: torch.device) -> None:
+    def __init__(self, setting: ClipSetting, parts: ClipParts[Model, Batch], processes: Processes) -> None:
         self.config = setting.config
         self.body = setting.body
-        self.model = parts.model.to(device)
+        self.model = parts.model.to(processes.device)
         self.dataset = parts.dataset
         self._parts = parts
-        self._device = device
+        self._device = processes.device
+        self._is_main = processes.is_main
         self._report: ClipReport[Model] | None = None
 
     def use_bfloat16(self) -> None:
@@ -125,15 +126,26 @@ class ClipTask(Generic[Model, Batch]):
         """Set the statistics of the data, then the weights of ``init`` if there is one.
 
         Raises:
-            UserError: ``init`` does not fit the model; there are too few data.
+            UserError: ``init`` does not fit the model; there are too few data; the validation data cannot be used.
         """
+        self._open_validation()
         if self._parts.set_statistics is not None:
             self._parts.set_statistics()
         if self.config.init is not None:
             load_start(self.config.init, _network_of(self.model), self.config.init_head)
 
-    def restore(self, folder: Path, step: int) -> None:
-        """There is nothing beside the state and the model file."""
+    def restore(self, folder: Path, step: int) -> None:  # noqa: ARG002
+        """There is nothing beside the state and the model file.
+
+        Raises:
+            UserError: the validation data cannot be used.
+        """
+        self._open_validation()
+
+    def _open_validation(self) -> None:
+        """What is wrong with the validation data should not show up at the first validation only."""
+        if self._is_main:
+            self._reporter()
 
     def supervise(self, batch: Batch) -> Batch:
         """``batch`` on the device."""
@@ -186,14 +198,27 @@ def build_clip_task(config: ClipExperimentConfig, processes: Processes) -> Task[
             f"the head embedding compares pairs of a class: choose a multiple of {2 * processes.count}, at least "
             f"{4 * processes.count}"
         )
+    _require_batch(config, processes)
     data_body = load_body(config.body.path)
     setting = ClipSetting(config, data_body, load_body(config.body.path).to(processes.device))
     torch.manual_seed(config.seed)
     if config.task == "mesh":
-        return ClipTask(setting, _mesh_parts(setting), processes.device)
+        return ClipTask(setting, _mesh_parts(setting), processes)
     if config.task == "action":
-        return ClipTask(setting, _action_parts(setting), processes.device)
-    return ClipTask(setting, _lifting_parts(setting), processes.device)
+        return ClipTask(setting, _action_parts(setting), processes)
+    return ClipTask(setting, _lifting_parts(setting), processes)
+
+
+def _require_batch(config: ClipExperimentConfig, processes: Processes) -> None:
+    """Batch norm needs two values: of clips, or with the head ``ours`` of frames."""
+    on_gpu = processes.device.type == "cuda"  # there it sees the batch of all processes
+    clips = config.train.batch_size if on_gpu else processes.share(config.train.batch_size)
+    head = config.model.head
+    if clips < 2 and (head in ("classifier", "motionbert") or (head == "ours" and config.data.frames < 2)):
+        raise UserError(
+            f"train.batch_size {config.train.batch_size} gives each of {processes.count} processes {clips} clip, but "
+            f"the head {head} normalises over the batch: choose at least {2 * (1 if on_gpu else processes.count)}"
+        )
 
 
 def _mesh_parts(setting: ClipSetting) -> ClipParts[ClipModel, ClipBatch]:

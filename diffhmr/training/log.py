@@ -59,7 +59,9 @@ class RunLog:
     def __init__(self, folder: Path | None, start: int, stop: int, batch_size: int) -> None:
         self._stop = stop
         self._batch_size = batch_size
-        self._writer = None if folder is None else SummaryWriter(str(folder / "tensorboard"), purge_step=start)
+        # What was logged at the step of the state itself is not said again.
+        first = start + 1 if start else 0
+        self._writer = None if folder is None else SummaryWriter(str(folder / "tensorboard"), purge_step=first)
         self._terminal = folder is not None and sys.stderr.isatty()
         self._bar = tqdm(total=stop, initial=start, unit="step", disable=not self._terminal, dynamic_ncols=True)
         self._last_step, self._last_time = start, time.perf_counter()
@@ -73,6 +75,11 @@ class RunLog:
         self._bar.close()
         if self._writer is not None:
             self._writer.close()
+
+    def flush(self) -> None:
+        """Write what has been reported to the file, so that a kill loses nothing of it."""
+        if self._writer is not None:
+            self._writer.flush()
 
     def advance(self) -> None:
         """One more step is done."""

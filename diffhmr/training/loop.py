@@ -100,8 +100,8 @@ def _find_start(folder: Path, config: AnyExperiment, resume: bool) -> TrainingSt
     state = load_state(folder / STATE_FILE) if (folder / STATE_FILE).exists() else None
     if state is not None:
         _require_same(state.config, config, folder)
-    elif (folder / MODEL_FILE).exists() or (folder / BEST_FILE).exists():
-        raise UserError(f"{folder} has a model, but no {STATE_FILE} from which it could go on; choose another name")
+        if state.step > config.train.steps:
+            raise UserError(f"the run in {folder} is at step {state.step} already: set train.steps to more than that")
     elif (folder / CONFIG_FILE).exists():
         _require_same(load_config(folder / CONFIG_FILE), config, folder)
     elif used:
@@ -123,7 +123,11 @@ def _require_same(old: AnyExperiment, new: AnyExperiment, folder: Path) -> None:
         raise UserError(
             f"the run in {folder} is {describe_kind(old)}, this is {describe_kind(new)}: choose another name"
         )
-    changed = [name for name in differing_keys(old, new) if name not in MAY_DIFFER]
+    # Scores on other validation data cannot be compared, so they change only while there is no best model.
+    free = () if (folder / BEST_FILE).exists() else ("data.validation.",)
+    changed = [
+        name for name in differing_keys(old, new) if name not in MAY_DIFFER and not f"{name}.".startswith(free)
+    ]
     if changed:
         raise UserError(
             f"the run in {folder} has other settings: {', '.join(changed)}; resume it with {folder / CONFIG_FILE}, or "
@@ -255,11 +259,12 @@ class Trainer(Generic[Model, Batch]):
         return self.step % every == 0 or self.step == self.config.train.steps
 
     def _report(self, log: RunLog, folder: Path) -> None:
-        """Save, validate and draw when it is time to."""
+        """Validate, draw and save when it is time to.
+
+        The state comes last: a run that goes on from it has everything that belongs to its step.
+        """
         train = self.config.train
         save, check, draw = map(self._due, (train.checkpoint_every, train.validate_every, train.picture_every))
-        if save:
-            self.save(folder)
         if check:
             self._copy.load_state_dict(self.model.state_dict())
             raw = self.task.validate(self._copy)
@@ -273,6 +278,9 @@ class Trainer(Generic[Model, Batch]):
         picture = self.task.picture(self.averaged()) if draw else None
         if picture is not None:
             log.picture(self.step, "hypotheses", picture)
+        if save:
+            log.flush()
+            self.save(folder)
         if save or check or draw:
             log.pause()
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from diffhmr.datasets.motion_folder import MotionFolder
+from diffhmr.datasets.motion_folder import MotionFolder, _splits
 from diffhmr.errors import UserError
 from diffhmr.motion.sequence import Motion
 from diffhmr.random import Floats, Seeds, item_seeds
@@ -145,9 +145,12 @@ def test_a_split_without_files(tmp_path: Path) -> None:
             chosen.append(path)
         if len(chosen) == 20:
             break
-    assert len(MotionFolder(tmp_path / "one", "train", 30.0)) == 80
-    with pytest.raises(UserError, match="falls to the split val: add files, or rename some"):
-        MotionFolder(tmp_path / "one", "val", 30.0)
+    # Then each of the others gets one of them, always the same.
+    names = [path.name for path in chosen]
+    splits = _splits(names)
+    assert splits == _splits(names[::-1]) and [list(splits.values()).count(split) for split in SPLITS] == [18, 1, 1]
+    frames = [len(MotionFolder(tmp_path / "one", split, 30.0)) for split in SPLITS]
+    assert frames == [72, 4, 4]
 
 
 def test_folders_that_cannot_be_used(tmp_path: Path) -> None:

@@ -45,6 +45,13 @@ RESULT: dict[str, Any] = {
 }
 
 
+def test_lifting_has_sequences_and_no_samples(tmp_path: Path) -> None:
+    run = _run(tmp_path, "lifting")
+    assert is_of_clips(run)
+    del run.content["num_samples"]
+    assert not is_of_clips(run)
+
+
 def _run(folder: Path, name: str, **changes: Any) -> Run:
     """The result with values by dotted path, ``__`` for the dots, written and read."""
     content = copy.deepcopy(RESULT)

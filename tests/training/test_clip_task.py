@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -24,6 +26,7 @@ from diffhmr.training import clip_task
 from diffhmr.training.clip_task import frames_for_statistics
 from diffhmr.training.dry_run import dry_run
 from diffhmr.training.loop import run
+from tests.releases.motionbert import mesh_frames, write_splits
 from tests.training.runs import assert_same_weights, make_clip_config, make_trainer, run_until
 
 TINY = DSTformerSize(8, 8, 1, 2, 8, 8)
@@ -72,6 +75,92 @@ def test_resumed_equals_uninterrupted(tmp_path: Path, monkeypatch: pytest.Monkey
     again = config.model_copy(update={"train": config.train.model_copy(update={"workers": 1, "validate_every": 9})})
     assert_same_weights(straight, run(again, resume=True))
     assert load_clip_model(straight).model.deterministic == (head != "ours")
+
+
+def scalars_of(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    events = EventAccumulator(str(folder / "tensorboard"))
+    events.Reload()
+    tags = [tag for tag in events.Tags()["scalars"] if not tag.startswith("speed/")]
+    return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in tags}
+
+
+def test_what_is_interrupted_by_validation_is_made_up_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C while step 4 is validated: the run that goes on says, keeps and draws what one says that never stopped."""
+    sections: dict[str, dict[str, Any]] = {"train": {"validate_every": 2, "log_every": 1}}
+    straight = run(make_clip_config(tmp_path / "straight", **sections)).parent
+    config = make_clip_config(tmp_path / "broken", **sections)
+    validate = clip_task.ClipTask.validate
+    calls = []
+
+    def interrupted(self: Any, model: Any) -> dict[str, float]:
+        calls.append(1)
+        if len(calls) == 4:  # step 4, the averaged weights
+            raise KeyboardInterrupt
+        return validate(self, model)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(clip_task.ClipTask, "validate", interrupted)
+        run(config)
+    broken = run(config, resume=True).parent
+    assert scalars_of(broken) == scalars_of(straight) and "val/mode_mpvpe_mm" in scalars_of(broken)
+    for name in ("model.safetensors", "best.safetensors"):
+        assert_same_weights(straight / name, broken / name)
+
+
+def on_files(folder: Path, validation: str, split: str = "test") -> ClipExperimentConfig:
+    source = {"name": "a", "format": "mesh_det", "resolution": 1920}
+    data = {
+        "kind": "files",
+        "sources": [source | {"path": str(folder / "mesh.pkl"), "split": "train"}],
+        "validation": source | {"path": str(folder / validation), "split": split},
+    }
+    return make_clip_config(folder, data=data)
+
+
+def test_validation_data_are_looked_at_before_the_first_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames = mesh_frames({"a": 14}, np.random.default_rng(0))
+    write_splits(tmp_path / "mesh.pkl", frames, frames)
+    config = on_files(tmp_path, "none.pkl")
+    for attempt in (run, dry_run):
+        with pytest.raises(UserError, match=r"none\.pkl"):
+            attempt(config)
+    assert list((tmp_path / "run").iterdir()) == []
+    # What was wrong may be mended also later, as long as nothing has been chosen by it.
+    shutil.copy(tmp_path / "mesh.pkl", tmp_path / "other.pkl")
+    run_until(on_files(tmp_path, "other.pkl"), 3, monkeypatch)
+    assert load_state(run(on_files(tmp_path, "mesh.pkl"), resume=True).parent / "state.pt").step == 4
+
+
+def test_validation_data_stay_when_they_have_chosen_a_model(tmp_path: Path) -> None:
+    frames = mesh_frames({"a": 14}, np.random.default_rng(0))
+    write_splits(tmp_path / "mesh.pkl", frames, frames)
+    shutil.copy(tmp_path / "mesh.pkl", tmp_path / "other.pkl")
+    folder = run(on_files(tmp_path, "mesh.pkl", split="train")).parent
+    assert (folder / "best.safetensors").is_file()
+    with pytest.raises(UserError, match=r"other settings: data\.validation"):
+        run(on_files(tmp_path, "other.pkl", split="train"), resume=True)
+
+
+def test_a_run_does_not_go_back(tmp_path: Path) -> None:
+    folder = run(make_clip_config(tmp_path)).parent
+    before = (folder / "config.yaml").read_text()
+    with pytest.raises(UserError, match=r"is at step 4 already: set train\.steps to more than that"):
+        run(make_clip_config(tmp_path, train={"steps": 3}), resume=True)
+    assert (folder / "config.yaml").read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("head", "frames", "fine"), [("motionbert", 12, False), ("ours", 1, False), ("ours", 12, True)]
+)
+def test_batch_norm_needs_two(tmp_path: Path, head: str, frames: int, fine: bool) -> None:
+    config = make_clip_config(tmp_path, model={"head": head}, data={"frames": frames}, train={"batch_size": 1})
+    if fine:
+        make_trainer(config)
+    else:
+        with pytest.raises(UserError, match=f"the head {head} normalises over the batch: choose at least 2"):
+            make_trainer(config)
 
 
 def test_the_backbone_alone_is_in_half_precision(tmp_path: Path) -> None:

@@ -148,7 +148,7 @@ def test_the_task_is_asked_at_the_right_moments(tmp_path: Path, tasks: list[Line
     run(make_clip_config(tmp_path))
     moments = [("beside", "run", 2), ("save", "model", 2, False), ("forget", 2), ("picture", None),
                ("beside", "run", 4), ("save", "model", 4, False), ("forget", 4),
-               ("beside", "run", 6), ("save", "model", 6, True), ("forget", 6), ("picture", None)]  # fmt: skip
+               ("picture", None), ("beside", "run", 6), ("save", "model", 6, True), ("forget", 6)]  # fmt: skip
     assert tasks[0].calls == [("built", False), ("start",), *moments]
     events = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
     events.Reload()

@@ -31,6 +31,8 @@ from diffhmr.models.dstformer import DSTformer, DSTformerSize
 from diffhmr.motion_checkpoint import save_motion_model
 from diffhmr.task_checkpoint import load_action_model
 from diffhmr.training.loop import run
+from scripts.compare import comparison
+from scripts.evaluated_run import read_run
 from tests.training.task_files import H36M_TEST, actions, one_shot, poses, task_config, write_ntu120
 
 
@@ -204,7 +206,9 @@ def test_an_imported_backbone_lifts(tmp_path: Path) -> None:
     checkpoint = tmp_path / "official.safetensors"
     save_motion_model(checkpoint, network, {"body_name": "none", "body_sha256": "unknown"})
     path = poses(tmp_path).data.sources[0].path
-    result = run_task(checkpoint, TaskSource("h36m-lifting", data=path))
+    result = run_task(checkpoint, TaskSource("h36m-lifting", data=path), out=tmp_path / "lifting.json")
+    compared = comparison([read_run(tmp_path / "lifting.json")] * 2, "text")
+    assert "h36m-lifting-v1" in compared and compared.count(f"{result['metrics']['mpjpe_mm']:.1f}") >= 2
     assert result["checkpoint"]["step"] == 0
     assert result["protocol"]["windows"] == {"frames": 6, "overlap": 0, "input": "picture"}
     assert result["protocol"]["root_relative"] is True

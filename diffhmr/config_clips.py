@@ -262,7 +262,7 @@ class ClipExperimentConfig(Experiment):
     model: ClipModelConfig = ClipModelConfig()
     loss: ClipLossConfig = ClipLossConfig()
     data: ClipDataConfig = ClipDataConfig()
-    sampler: SamplerConfig = SamplerConfig()  # of ours; the single answer takes 2 steps at most
+    sampler: SamplerConfig = SamplerConfig()  # of ours; the single answer takes one step
     train: ClipTrainConfig = ClipTrainConfig()
 
     @model_validator(mode="after")

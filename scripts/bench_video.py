@@ -219,7 +219,7 @@ def print_video_report(report: dict[str, Any]) -> None:
         f"ours {count['ours']}, with paper {count['paper']}; {report['device']}, torch {report['torch']}"
     )
     print(
-        f"ours: {report['sampler']}, {report['steps']} steps to the single answer, windows of {report['window']} "
+        f"ours: {report['sampler']}, steps to the single answer: {report['steps']}, windows of {report['window']} "
         f"frames of which {report['overlap']} are shared; paper: 30 steps one after the other for {PAPER_WINDOW} frames"
     )
     print(f"median of {report['repeats']} runs in ms, and of the ratios to ours in the same run")

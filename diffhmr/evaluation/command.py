@@ -133,7 +133,7 @@ def _parser() -> CommandParser:
         help="random bodies per person, or motions per sequence, besides the single answer unless the protocol counts "
         "that (default: the protocol's, 25 and 10)",
     )  # fmt: skip
-    steps_help = "of the sampler (default: what the checkpoint says); the single answer for a clip takes 2 at most"
+    steps_help = "of the sampler (default: what the checkpoint says); the single answer for a clip takes one"
     parser.add_argument("--steps", type=int, metavar="K", help=steps_help)
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="of the random samples (default: %(default)s)")
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N people or sequences (default: all)")

@@ -82,7 +82,7 @@ def _add_common(parser: CommandParser) -> None:
     add("--checkpoint", type=Path, metavar="FILE", help="default: the shipped model for what is given")
     samples = f"hypotheses per person (default: {_PHOTO_SAMPLES}, of videos {_VIDEO_SAMPLES})"
     add("--num-samples", type=int, metavar="N", help=samples)
-    steps_help = "of the sampler (default: what the checkpoint says); the single answer for a clip takes 2 at most"
+    steps_help = "of the sampler (default: what the checkpoint says); the single answer for a clip takes one"
     add("--steps", type=int, metavar="K", help=steps_help)
     add("--seed", type=int, default=0, metavar="S", help="of the random samples (default: %(default)s)")
     add("--guidance", type=float, metavar="W", help="pull to the keypoints (default: 1; not of diffmesh)")

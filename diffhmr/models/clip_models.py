@@ -37,8 +37,11 @@ MeshNetwork: TypeAlias = MotionBertMesh | DiffMesh | DiffMeshRefine | MotionDiff
 _TIME_STREAM, _NOISE_STREAM = 120, 121
 _FRAMES_AT_ONCE = 4096
 """Frames of all windows and hypotheses together that go through a network at once."""
-ANSWER_STEPS = 2
-"""Steps to the single answer: from zero noise more of them lead to the same place, in contrast to random hypotheses."""
+ANSWER_STEPS = 1
+"""Steps to the single answer, in contrast to random hypotheses: from zero noise the first one leads to the mean that
+the denoiser learned. On 32 validation clips (MPJPE mm, acceleration error mm/frame^2) 1 step: 84.4 and 2.98, 2 steps:
+85.7 and 3.07, 3 steps: 84.7 and 3.20.
+"""
 
 
 class ClipModel(nn.Module):

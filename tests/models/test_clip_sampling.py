@@ -79,7 +79,7 @@ def test_hypothesis_k_is_the_same_however_many_there_are(sampler: SamplerConfig,
     assert (geodesic_distance(other.params.rotations, many.params.rotations)[:, 1:].amax((2, 3)) > 0.05).all()
 
 
-def test_the_single_answer_takes_few_steps(toy_body: BodyModel) -> None:
+def test_the_single_answer_takes_one_step(toy_body: BodyModel) -> None:
     """The random hypotheses take all of them, and those of a sampler with noise on its way do too."""
     model, batch = clip_model(toy_body, "ours"), _keypoints(1, 2 * WINDOW)
     few, many = (model.sample(batch, 2, SamplerConfig(steps=steps), 0).params for steps in (3, 9))

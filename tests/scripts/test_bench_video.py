@@ -93,7 +93,7 @@ def test_the_report_says_ratios(
     assert rows[PAPER]["head_ratio"] == pytest.approx((90 / 6 + 90 / 12) / 2)
     assert rows[OURS]["head_median_ms"] == pytest.approx(9.0)
     text = capsys.readouterr().out
-    assert "7.50" in text and "2 steps to the single answer" in text and report["steps"] == 2
+    assert "7.50" in text and "steps to the single answer: 1" in text and report["steps"] == 1
 
 
 def test_long_keypoint_files_are_good_ones(tmp_path: Path) -> None:

@@ -11,8 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from diffhmr.body.joints import J19_REGRESSOR
-from diffhmr.errors import UserError
-from diffhmr.evaluation.terms import EvaluationProtocol, RowFilter
+from diffhmr.evaluation.terms import EvaluationProtocol, RowFilter, find_among
 
 _HIPS = ("left_hip", "right_hip")
 _EMDB_TURNED = (
@@ -178,16 +177,7 @@ def find_protocol(dataset: str, name: str | None = None) -> EvaluationProtocol:
     Raises:
         UserError: there is no such data set, or it has no such protocol.
     """
-    if dataset not in EVALUATED_DATASETS:
-        raise UserError(f"unknown data set {dataset!r}; choose one of {', '.join(EVALUATED_DATASETS)}")
-    theirs = [protocol for protocol in _ALL if protocol.dataset == dataset]
-    if name is None:
-        return theirs[0]
-    for protocol in theirs:
-        if name in (protocol.name, protocol.full_name):
-            return protocol
-    known = ", ".join(protocol.name for protocol in theirs)
-    raise UserError(f"{dataset} has no protocol {name!r}; choose one of {known}")
+    return find_among(_ALL, dataset, name, "data set")
 
 
 def name_of_run(full_name: str, measured: int, total: int, partial_release: bool = False) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 import numpy as np
 
@@ -281,3 +282,46 @@ def stored_slots(joint_set: JointSet | tuple[str, ...]) -> tuple[int, ...]:
     """Places of joints in ``SPIN49`` among its last 24, which hold what annotators and motion capture gave."""
     names = joint_set.joint_names if isinstance(joint_set, JointSet) else joint_set
     return tuple(25 + SPIN49.joint_names[25:].index(name) for name in names)
+
+
+class NamedTerms(Protocol):
+    """What all kinds of protocols have in common."""
+
+    @property
+    def name(self) -> str:
+        """As on the command line."""
+
+    @property
+    def full_name(self) -> str:
+        """With the version."""
+
+    @property
+    def dataset(self) -> str:
+        """As on the command line."""
+
+
+_Named = TypeVar("_Named", bound=NamedTerms)
+
+
+def find_among(protocols: Sequence[_Named], dataset: str, name: str | None, what: str) -> _Named:
+    """The protocol ``name`` of ``dataset``, with or without its version; None: the first one.
+
+    Args:
+        protocols: all of a kind.
+        dataset: as on the command line.
+        name: of the protocol.
+        what: what their data sets are called.
+
+    Raises:
+        UserError: there is no such data set, or it has no such protocol.
+    """
+    theirs = [protocol for protocol in protocols if protocol.dataset == dataset]
+    if not theirs:
+        known = dict.fromkeys(protocol.dataset for protocol in protocols)
+        raise UserError(f"unknown {what} {dataset!r}; choose one of {', '.join(known)}")
+    if name is None:
+        return theirs[0]
+    for protocol in theirs:
+        if name in (protocol.name, protocol.full_name):
+            return protocol
+    raise UserError(f"{dataset} has no protocol {name!r}; choose one of {', '.join(one.name for one in theirs)}")

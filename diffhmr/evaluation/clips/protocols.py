@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from diffhmr.body.joints import JOINT_SETS, JointSet
-from diffhmr.errors import UserError
-from diffhmr.evaluation.terms import TruthBody, regressors_of
+from diffhmr.evaluation.terms import TruthBody, find_among, regressors_of
 
 MIN_OF = (1, 5, 10, 25)
 
@@ -224,16 +223,7 @@ def find_clip_protocol(dataset: str, name: str | None = None) -> ClipProtocol:
     Raises:
         UserError: there is no such data set, or it has no such protocol.
     """
-    theirs = [protocol for protocol in _ALL if protocol.dataset == dataset]
-    if not theirs:
-        raise UserError(f"unknown data set of clips {dataset!r}; choose one of {', '.join(CLIP_DATASETS)}")
-    if name is None:
-        return theirs[0]
-    for protocol in theirs:
-        if name in (protocol.name, protocol.full_name):
-            return protocol
-    known = ", ".join(protocol.name for protocol in theirs)
-    raise UserError(f"{dataset} has no protocol {name!r}; choose one of {known}")
+    return find_among(_ALL, dataset, name, "data set of clips")
 
 
 def on_other_files(protocol: ClipProtocol) -> ClipProtocol | None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from diffhmr.errors import UserError
+from diffhmr.evaluation.terms import find_among
 
 _MOTIONBERT = "MotionBERT (Zhu et al., ICCV 2023)"
 
@@ -126,13 +126,4 @@ def find_task_protocol(dataset: str, name: str | None = None) -> TaskProtocol:
     Raises:
         UserError: there is no such data set, or it has no such protocol.
     """
-    theirs = [protocol for protocol in _ALL if protocol.dataset == dataset]
-    if not theirs:
-        raise UserError(f"unknown data set of clips {dataset!r}; choose one of {', '.join(TASK_DATASETS)}")
-    if name is None:
-        return theirs[0]
-    for protocol in theirs:
-        if name in (protocol.name, protocol.full_name):
-            return protocol
-    known = ", ".join(protocol.name for protocol in theirs)
-    raise UserError(f"{dataset} has no protocol {name!r}; choose one of {known}")
+    return find_among(_ALL, dataset, name, "data set of clips")

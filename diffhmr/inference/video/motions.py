@@ -338,7 +338,7 @@ def _bridged_gaps(params: SmplParams, seen: Tensor, longest: int) -> SmplParams:
 
     Args:
         params: the model's answer.
-        seen: ``[T]`` bool, frames with keypoints; the first and the last of them are.
+        seen: ``[T]`` bool, frames with keypoints. What is before the first and after the last stays.
         longest: number of frames.
     """
     rows = seen.nonzero().flatten()
